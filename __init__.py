@@ -1,0 +1,18 @@
+"""Z-SAMB: one style for a set of pictures, in ComfyUI, on SDXL, without training."""
+
+from comfy_api.latest import ComfyExtension, io
+from typing_extensions import override
+
+from .nodes import demo_model, prompts, style_aligned
+
+WEB_DIRECTORY = "./web"
+
+
+class ZSambExtension(ComfyExtension):
+    @override
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [*style_aligned.NODES, *prompts.NODES, *demo_model.NODES]
+
+
+async def comfy_entrypoint() -> ZSambExtension:
+    return ZSambExtension()

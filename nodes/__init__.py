@@ -1,0 +1,1 @@
+"""ComfyUI's face of the pack: one file per node family."""

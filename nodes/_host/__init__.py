@@ -1,0 +1,1 @@
+"""Everything that knows the host's patcher, samplers, memory manager and folders."""

@@ -1,0 +1,42 @@
+"""DDIM inversion through the host's own guider, so that every SDXL variant, CFG, progress and interrupt are the host's."""
+
+import comfy.samplers
+import torch
+from comfy.utils import ProgressBar
+
+from ...zsamb_core.inversion import ddim_invert
+from ...zsamb_core.reference import Path
+from .style_aligned import without_style
+
+
+def inversion_sigmas(model, scheduler: str, steps: int) -> torch.Tensor:
+    """The scheduler's noise levels from low to high, (steps + 1,); its final 0 becomes the model's smallest sigma."""
+    sampling = model.get_model_object("model_sampling")
+    sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, steps).flip(0)
+    lowest = float(sampling.sigma_min)
+    return torch.cat([torch.tensor([lowest]), sigmas[sigmas > lowest * 1.0001].float()])
+
+
+def invert(model, latent: torch.Tensor, positive, negative, scheduler: str, steps: int, cfg: float) -> tuple[Path, torch.Tensor]:
+    """The path of ``latent`` (1, C, h, w) through the noise levels, and the fully noised latent in latent space."""
+    path: list[torch.Tensor] = []
+    progress = ProgressBar(steps)
+
+    def sample(guided, x, sigmas, extra_args, callback, disable):
+        def denoise(x_e, sigma):
+            return guided(x_e, sigma * x_e.new_ones(len(x_e)), **extra_args)
+
+        def on_step(i, x, denoised):
+            progress.update_absolute(i + 1, len(sigmas) - 1)
+            callback({"i": i, "x": x, "denoised": denoised, "sigma": sigmas[i + 1], "sigma_hat": sigmas[i + 1]})
+
+        path.append(ddim_invert(x, sigmas, denoise, on_step))
+        return path[0][-1]
+
+    guider = comfy.samplers.CFGGuider(without_style(model))
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    sigmas = inversion_sigmas(model, scheduler, steps)
+    noised = guider.sample(torch.zeros_like(latent), latent, comfy.samplers.KSAMPLER(sample), sigmas)
+    # The sampler may run on another device; a path is kept where the host keeps what passes between nodes.
+    return Path(sigmas, path[0][:, 0].to(noised.device)), noised

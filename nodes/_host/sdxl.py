@@ -1,0 +1,38 @@
+"""What counts as SDXL: its base class and its eleven attention blocks, read from the model itself."""
+
+import comfy.ldm.modules.attention
+import comfy.model_base
+
+# The host's names of SDXL's attention blocks.
+SDXL_BLOCKS = (
+    *(("input", i) for i in (4, 5, 7, 8)), ("middle", 0), *(("output", i) for i in range(6)),
+)
+
+
+def attention_blocks(model) -> tuple[tuple[str, int], ...]:
+    """The (name, number) of every block of a MODEL's UNet that holds self-attention, in execution order."""
+    unet = model.model.diffusion_model
+    found = []
+    for name in ("input_blocks", "middle_block", "output_blocks"):
+        group = getattr(unet, name, None) or []
+        blocks = [group] if name == "middle_block" else group
+        for i, block in enumerate(blocks):
+            if any(isinstance(m, comfy.ldm.modules.attention.SpatialTransformer) for m in block):
+                found.append((name.split("_")[0], i))
+    return tuple(found)
+
+
+def require_sdxl(model, node: str) -> None:
+    """Raises ValueError, naming what was found, unless ``model`` is SDXL-shaped."""
+    kind = type(model.model).__name__
+    if not isinstance(model.model, comfy.model_base.SDXL):
+        raise ValueError(f"{node}: the model input is a {kind}, expected an SDXL model. Load an SDXL checkpoint "
+                         "(for example sd_xl_base_1.0.safetensors in models/checkpoints) or use Load Demo Model.")
+    blocks = attention_blocks(model)
+    if blocks != SDXL_BLOCKS:
+        raise ValueError(f"{node}: the model input has attention in the blocks {_names(blocks)}, expected SDXL's "
+                         f"{_names(SDXL_BLOCKS)}. Distilled and refiner variants of SDXL are not supported.")
+
+
+def _names(blocks) -> str:
+    return ", ".join(f"{name} {number}" for name, number in blocks) or "none"

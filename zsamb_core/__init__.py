@@ -1,0 +1,1 @@
+"""Tensor code of Z-SAMB: style-aligned attention, reference paths, inversion. Needs torch alone, never ComfyUI."""

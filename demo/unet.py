@@ -8,7 +8,7 @@ HEIGHT = WIDTH = 128
 UNET_CONFIG = {
     "image_size": 16, "in_channels": 4, "out_channels": 4, "model_channels": 64, "num_res_blocks": [2, 2, 2],
     "channel_mult": [1, 2, 2], "transformer_depth": [0, 0, 1, 1, 1, 2], "transformer_depth_middle": 1,
-    "transformer_depth_output": [0, 0, 0, 1, 1, 1, 1, 1, 2], "num_head_channels": 32, "num_heads": -1,
+    "transformer_depth_output": [0, 0, 0, 1, 1, 1, 1, 1, 1], "num_head_channels": 32, "num_heads": -1,
     "use_spatial_transformer": True, "use_linear_in_transformer": True, "context_dim": 192,
     "adm_in_channels": 1664, "num_classes": "sequential", "legacy": False, "use_temporal_attention": False,
 }  # fmt: skip

@@ -104,6 +104,6 @@ def _concatenated(
     k_ref, v_ref = (split_heads(x, heads).repeat_interleave(rows, 0) for x in (k_ref, v_ref))
     bias = None
     if shift:
-        bias = torch.cat([q.new_zeros(k.shape[2]), q.new_full((k_ref.shape[2],), shift)])
+        bias = torch.cat([q.new_zeros(1, k.shape[2]), q.new_full((1, k_ref.shape[2]), shift)], 1)
     return merge_heads(F.scaled_dot_product_attention(
         q, torch.cat([k, k_ref * scale], 2), torch.cat([v, v_ref], 2), attn_mask=bias, scale=width))

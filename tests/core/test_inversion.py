@@ -1,0 +1,51 @@
+"""The published DDIM inversion rule, from an independent scalar implementation in its own variables."""
+
+import math
+
+import pytest
+import torch
+from zsamb_core.inversion import ddim_invert
+from zsamb_core.reference import Path
+
+
+def published(z0, alpha_bars, eps_model):
+    """z_t = sqrt(a_t) (z - sqrt(1 - a) eps) / sqrt(a) + sqrt(1 - a_t) eps, eps taken at the target level; floats only."""
+    z, a, path = z0, alpha_bars[0], [z0]
+    for a_t in alpha_bars[1:]:
+        eps = eps_model(z, a_t)
+        z = math.sqrt(a_t) * (z - math.sqrt(1 - a) * eps) / math.sqrt(a) + math.sqrt(1 - a_t) * eps
+        a = a_t
+        path.append(z)
+    return path
+
+
+def test_sigma_space_rule_is_the_published_rule():
+    alpha_bars = [0.9991 * 0.93**i for i in range(50)]
+
+    def eps_model(z, a_t):
+        return math.tanh(1.3 * z + a_t) - 0.2
+
+    expected = published(0.7, alpha_bars, eps_model)
+    sigmas = torch.tensor([math.sqrt((1 - a) / a) for a in alpha_bars], dtype=torch.float64)
+
+    def denoise(x, sigma):
+        a_t = 1 / (1 + sigma**2)
+        return x - sigma * eps_model(float(x) * math.sqrt(a_t), a_t)
+
+    path = ddim_invert(torch.full((1, 1, 1, 1), 0.7, dtype=torch.float64), sigmas, denoise)
+    found = [float(x) * math.sqrt(a) for x, a in zip(path, alpha_bars, strict=True)]
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_path_is_exact_at_its_nodes_and_straight_between_and_beyond():
+    points = torch.tensor([1.0, 3.0, 4.0]).view(3, 1, 1, 1)
+    path = Path(torch.tensor([0.5, 1.0, 2.0]), points)
+    at = path.at(torch.tensor([0.5, 1.0, 2.0, 0.75, 1.5, 4.0, 0.25])).flatten().tolist()
+    assert at == pytest.approx([1, 3, 4, 2, 3.5, 6, 0])
+
+
+@pytest.mark.parametrize("sigmas", [[1.0], [1.0, 1.0], [2.0, 1.0], [[1.0, 2.0]]])
+def test_a_path_needs_rising_nodes(sigmas):
+    sigmas = torch.tensor(sigmas)
+    with pytest.raises(ValueError, match="path"):
+        Path(sigmas, torch.zeros(len(sigmas), 1, 1, 1))

@@ -1,0 +1,159 @@
+"""Start a headless ComfyUI with this pack in it, and run API workflows on it over HTTP."""
+
+import asyncio
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+from PIL import Image
+
+PACK = Path(__file__).resolve().parents[1]
+Progress = Callable[[str, int, int], None]
+Workflow = dict[str, dict[str, Any]]
+
+
+class ServerError(RuntimeError):
+    """The server did not start, or refused or failed a workflow; the message is the server's own."""
+
+
+class Server:
+    """A ComfyUI process of its own, in a base folder of its own, with this pack as its only custom node.
+
+    Use as a context manager. ``base`` takes the server's models, input, output and log.
+    """
+
+    def __init__(self, host: Path, base: Path, extra_args: tuple[str, ...] = ()):
+        self.host, self.base, self.extra_args = host, base, extra_args
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = base / "server.log"
+
+    def __enter__(self) -> "Server":
+        (self.base / "custom_nodes").mkdir(parents=True, exist_ok=True)
+        (self.base / "input").mkdir(exist_ok=True)
+        link_pack(self.base / "custom_nodes" / "zsamb")
+        command = [sys.executable, str(self.host / "main.py"), "--listen", "127.0.0.1", "--port", str(self.port),
+                   "--base-directory", str(self.base), "--database-url", "sqlite:///:memory:", "--disable-auto-launch",
+                   "--disable-api-nodes", "--use-pytorch-cross-attention", "--preview-method", "none", *device_args(),
+                   *self.extra_args]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=self.base)
+        try:
+            asyncio.run(self._wait())
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    async def _wait(self) -> None:
+        deadline = time.time() + 300
+        async with aiohttp.ClientSession() as session:
+            while time.time() < deadline:
+                if self.process.poll() is not None:
+                    break
+                with suppress(aiohttp.ClientError):
+                    async with session.get(f"{self.url}/system_stats") as response:
+                        if response.ok:
+                            return
+                await asyncio.sleep(0.3)
+        raise ServerError(f"ComfyUI did not start. The end of {self.log}:\n" + self.log.read_text(errors="replace")[-3000:])
+
+    def get(self, path: str) -> Any:
+        """The JSON at a path of the server."""
+        async def fetch():
+            async with aiohttp.ClientSession() as session, session.get(self.url + path) as response:
+                return await response.json()
+        return asyncio.run(fetch())
+
+    def run(self, workflow: Workflow, progress: Progress | None = None) -> list[np.ndarray]:
+        """Queue an API workflow, wait for it, and return its saved pictures, (H, W, 3) in 0..1, in node order.
+
+        ``progress(node title, step, total)`` is called while it runs. Raises ServerError with the server's message.
+        """
+        return asyncio.run(self._run(workflow, progress))
+
+    async def _run(self, workflow: Workflow, progress: Progress | None) -> list[np.ndarray]:
+        client = uuid.uuid4().hex
+        async with aiohttp.ClientSession() as session, session.ws_connect(
+                f"{self.url}/ws?clientId={client}", max_msg_size=0) as socket_:
+            async with session.post(f"{self.url}/prompt", json={"prompt": workflow, "client_id": client}) as response:
+                answer = await response.json()
+            if "prompt_id" not in answer:
+                raise ServerError(_refusal(answer))
+            await self._follow(socket_, workflow, answer["prompt_id"], progress)
+            async with session.get(f"{self.url}/history/{answer['prompt_id']}") as response:
+                outputs = (await response.json())[answer["prompt_id"]]["outputs"]
+            pictures = []
+            for node in sorted(outputs, key=int):
+                for image in outputs[node].get("images", []):
+                    async with session.get(f"{self.url}/view", params=image) as response:
+                        data = await response.read()
+                    pictures.append(np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.float32) / 255)
+            return pictures
+
+    async def _follow(self, socket_, workflow: Workflow, prompt_id: str, progress: Progress | None) -> None:
+        while True:
+            message = await socket_.receive(timeout=3600)
+            if message.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR, aiohttp.WSMsgType.CLOSE):
+                raise ServerError(f"ComfyUI closed the connection; see {self.log}")
+            if message.type != aiohttp.WSMsgType.TEXT:
+                continue
+            kind, data = (message.json()[k] for k in ("type", "data"))
+            if data.get("prompt_id") != prompt_id:
+                continue
+            if kind == "execution_error":
+                raise ServerError(f"{data['node_type']} (node {data['node_id']}): {data['exception_message'].strip()}")
+            if kind == "execution_interrupted":
+                raise ServerError("the run was interrupted")
+            if kind == "progress" and progress is not None:
+                progress(workflow[data["node"]]["class_type"], data["value"], data["max"])
+            if kind == "execution_success":
+                return
+
+
+def device_args() -> list[str]:
+    """``--cpu`` where torch sees no accelerator; the host does not look for itself."""
+    import torch
+
+    return [] if torch.cuda.is_available() or torch.backends.mps.is_available() else ["--cpu"]
+
+
+def link_pack(target: Path) -> None:
+    """Make the pack visible to the host: a link, or a copy where links are not allowed."""
+    if target.exists():
+        return
+    try:
+        os.symlink(PACK, target, target_is_directory=True)
+    except OSError:
+        shutil.copytree(PACK, target, ignore=shutil.ignore_patterns(".git", ".nox", ".comfyui", "output", "checkpoints"))
+
+
+def _refusal(answer: dict) -> str:
+    lines = [answer.get("error", {}).get("message", str(answer))]
+    for node, errors in answer.get("node_errors", {}).items():
+        lines += [f"{errors['class_type']} (node {node}): {e['message']} {e['details']}" for e in errors["errors"]]
+    return "\n".join(lines)

@@ -1,4 +1,6 @@
-"""``nox -s demo`` makes the pictures, ``nox -s tests`` runs every check. Both install what they need themselves."""
+"""``nox -s demo`` makes the pictures, ``nox -s tests`` runs every check. Both install what they need
+themselves.
+"""
 
 import nox
 
@@ -39,7 +41,9 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(**SHARED)
 def train(session: nox.Session) -> None:
-    """Train the demo model family again, in order: ``nox -s train``, or one part: ``nox -s train -- train_vae``."""
+    """Train the demo model family again, in order: ``nox -s train``, or one part: ``nox -s train --
+    train_vae``.
+    """
     set_up(session)
     parts = session.posargs[:1] or ["train_vae", "train_unet", "classifier"]
     for part in parts:

@@ -25,8 +25,13 @@ class ObjectClassifier(nn.Sequential):
         layers: list[nn.Module] = [nn.AvgPool2d(2)]
         for before, after in ((3, 32), (32, 48), (48, 64), (64, 96)):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.SiLU()]
-        layers += [nn.Conv2d(96, 96, 3, padding=1), nn.SiLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
-                   nn.Linear(384, len(OBJECTS))]
+        layers += [
+            nn.Conv2d(96, 96, 3, padding=1),
+            nn.SiLU(),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(384, len(OBJECTS)),
+        ]
         super().__init__(*layers)
 
 
@@ -70,7 +75,7 @@ def main() -> None:
         pictures = pictures.roll((int(torch.randint(-8, 9, ())), int(torch.randint(-8, 9, ()))), (2, 3))
         if step % 2:  # generated pictures are softer and noisier than drawn ones
             pictures = F.interpolate(F.avg_pool2d(pictures, 2), scale_factor=2, mode="bilinear")
-        pictures = pictures + 0.05 * torch.randn_like(pictures)
+        pictures = pictures + 0.05 * torch.randn_like(pictures[:1])
         loss = F.cross_entropy(model(pictures), y[i].to(device()), label_smoothing=0.05)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -1,9 +1,10 @@
 """A style descriptor: colour and texture statistics of a picture, blind to where things are.
 
-It keeps quantiles of three opponent colour channels (palette) and mean gradient energy at three scales and four
-orientations per channel (texture and line). Both are averages over the whole picture, so position and outline are
-gone; `demo.measure` reports how it separates styles from objects on drawn pictures. Each feature is standardised by
-its mean and spread over drawn pictures, stored in ``weights/descriptor.json``; ``python -m demo.descriptor`` makes it.
+It keeps quantiles of three opponent colour channels (palette) and mean gradient energy at three scales and
+four orientations per channel (texture and line). Both are averages over the whole picture, so position and
+outline are gone; `demo.measure` reports how it separates styles from objects on drawn pictures. Each
+feature is standardised by its mean and spread over drawn pictures, stored in ``weights/descriptor.json``;
+``python -m demo.descriptor`` makes it.
 """
 
 import json
@@ -61,7 +62,9 @@ def main() -> None:
     from .pictures import draw, training_style
 
     rng = np.random.default_rng(4)
-    features = np.stack([raw_features(draw(str(rng.choice(list(OBJECTS))), training_style(rng), rng)) for _ in range(1200)])
+    features = np.stack(
+        [raw_features(draw(str(rng.choice(list(OBJECTS))), training_style(rng), rng)) for _ in range(1200)]
+    )
     stored = {"mean": features.mean(0).round(6).tolist(), "spread": features.std(0).round(6).tolist()}
     STORED.write_text(json.dumps(stored, indent=1) + "\n")
 

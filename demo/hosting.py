@@ -14,17 +14,21 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 def import_host() -> None:
-    """Put ``COMFYUI_PATH`` on the path and start the host's modules on CUDA where there is one, else on the CPU.
+    """Put ``COMFYUI_PATH`` on the path and start the host's modules on CUDA where there is one, else on the
+    CPU.
 
     Raises RuntimeError when ``COMFYUI_PATH`` is not a ComfyUI.
     """
     path = Path(os.environ.get("COMFYUI_PATH", ""))
     if not (path / "comfy" / "model_management.py").is_file():
-        raise RuntimeError(f"COMFYUI_PATH is {str(path)!r}, expected a folder that holds ComfyUI's main.py and comfy/. "
-                           "Run this through `nox -s train`, which finds or fetches one.")
+        raise RuntimeError(
+            f"COMFYUI_PATH is {str(path)!r}, expected a folder that holds ComfyUI's main.py and comfy/. "
+            "Run this through `nox -s train`, which finds or fetches one."
+        )
     if str(path) not in sys.path:
         sys.path.insert(0, str(path))
     from comfy.cli_args import args
+
     args.cpu = not torch.cuda.is_available()
     args.use_pytorch_cross_attention = True
 

@@ -1,7 +1,8 @@
 """Draw the training set and encode it with the trained demo autoencoder, grouped by style.
 
-A group is one style with all twelve objects in it, so that single pictures and contact sheets can be put together
-while training. Sheets are tiled from latents: at 1/8 size that is the latent of the tiled picture but for the seams.
+A group is one style with all twelve objects in it, so that single pictures and contact sheets can be put
+together while training. Sheets are tiled from latents: at 1/8 size that is the latent of the tiled picture
+but for the seams.
 """
 
 from concurrent.futures import ProcessPoolExecutor
@@ -17,7 +18,9 @@ from .vae import SDXL_SCALE, VAE_CONFIG
 
 
 def draw_group(job: tuple[str, int]) -> np.ndarray:
-    """All objects in one style, (objects, 128, 128, 3) uint8. ``job`` is a style name ("" for a random one) and a seed."""
+    """All objects in one style, (objects, 128, 128, 3) uint8. ``job`` is a style name ("" for a random one)
+    and a seed.
+    """
     name, seed = job
     rng = np.random.default_rng(seed)
     style = STYLES[name] if name else random_style(rng)
@@ -25,7 +28,9 @@ def draw_group(job: tuple[str, int]) -> np.ndarray:
 
 
 def encode_groups(named: int, random: int, seed: int) -> tuple[torch.Tensor, list[str]]:
-    """Latents (groups, objects, 4, 16, 16) in model space, unit spread, and each group's style name ("" if random)."""
+    """Latents (groups, objects, 4, 16, 16) in model space, unit spread, and each group's style name ("" if
+    random).
+    """
     from comfy.ldm.models.autoencoder import AutoencoderKL
     from safetensors.torch import load_file
 

@@ -1,7 +1,8 @@
 """Twelve objects as layered polygons in the unit square [-1, 1] x [-1, 1], y pointing down.
 
-Each object is a list of ``(part, points)``: ``body`` adds to the figure, ``hole`` cuts out of it, ``detail`` is
-painted on top in the accent colour. A silhouette is all that tells the objects apart; colour never does.
+Each object is a list of ``(part, points)``: ``body`` adds to the figure, ``hole`` cuts out of it,
+``detail`` is painted on top in the accent colour. A silhouette is all that tells the objects apart; colour
+never does.
 """
 
 import math
@@ -10,7 +11,9 @@ Point = tuple[float, float]
 Part = tuple[str, list[Point]]
 
 
-def ellipse(cx: float, cy: float, rx: float, ry: float, start: float = 0.0, stop: float = 360.0) -> list[Point]:
+def ellipse(
+    cx: float, cy: float, rx: float, ry: float, start: float = 0.0, stop: float = 360.0
+) -> list[Point]:
     """Points on an ellipse arc, angles in degrees, clockwise on screen."""
     n = max(8, round(abs(stop - start) / 9))
     angles = [math.radians(start + (stop - start) * i / n) for i in range(n + 1)]
@@ -73,8 +76,10 @@ OBJECTS: dict[str, list[Part]] = {
     "heart": [("body", heart_curve())],
     "moon": [("body", crescent())],
     "flower": [
-        *[("body", ellipse(0.56 * math.cos(a), 0.56 * math.sin(a), 0.36, 0.36))
-          for a in (math.radians(-90 + 60 * i) for i in range(6))],
+        *[
+            ("body", ellipse(0.56 * math.cos(a), 0.56 * math.sin(a), 0.36, 0.36))
+            for a in (math.radians(-90 + 60 * i) for i in range(6))
+        ],
         ("body", ellipse(0, 0, 0.5, 0.5)),
         ("detail", ellipse(0, 0, 0.28, 0.28)),
     ],

@@ -40,11 +40,15 @@ def _masks(obj: str, rng: np.random.Generator, size: int) -> tuple[np.ndarray, n
         target = detail if part == "detail" else figure
         ImageDraw.Draw(target).polygon(place(points), fill=0 if part == "hole" else 255)
     small = (size, size)
-    return tuple(np.asarray(m.resize(small, Image.Resampling.BOX), np.float32) / 255 for m in (figure, detail))
+    return tuple(
+        np.asarray(m.resize(small, Image.Resampling.BOX), np.float32) / 255 for m in (figure, detail)
+    )
 
 
 def _pattern(texture: Texture, size: int, rng: np.random.Generator) -> np.ndarray:
-    """How much of the second tone each pixel takes, in 0..1, (size, size). The phase is random, as is a slight turn."""
+    """How much of the second tone each pixel takes, in 0..1, (size, size). The phase is random, as is a
+    slight turn.
+    """
     if texture.kind == "flat":
         return np.zeros((size, size), np.float32)
     angle = math.radians(texture.angle + rng.uniform(-4, 4))
@@ -75,7 +79,10 @@ def draw(obj: str, style: Style, rng: np.random.Generator, size: int = SIZE) -> 
     detail = np.minimum(detail, figure)
 
     def mix(a, b, amount):
-        return np.asarray(a, np.float32) * (1 - amount[..., None]) + np.asarray(b, np.float32) * amount[..., None]
+        return (
+            np.asarray(a, np.float32) * (1 - amount[..., None])
+            + np.asarray(b, np.float32) * amount[..., None]
+        )
 
     ground = mix(style.ground, style.ground2, _pattern(style.ground_texture, size, rng))
     body = mix(style.figure, style.figure2, _pattern(style.figure_texture, size, rng))
@@ -112,7 +119,9 @@ def training_style(rng: np.random.Generator, named: float = 0.5) -> Style:
 
 def sheet(rows: list[list[np.ndarray]]) -> Image.Image:
     """Paste pictures of one size into a grid."""
-    return Image.fromarray((np.concatenate([np.concatenate(r, 1) for r in rows], 0) * 255).round().astype(np.uint8))
+    return Image.fromarray(
+        (np.concatenate([np.concatenate(r, 1) for r in rows], 0) * 255).round().astype(np.uint8)
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Train the demo UNet and its two text encoders together: ``python -m demo.train_unet --minutes 95``.
 
-v-prediction with zero terminal SNR, so that the noise does not decide the palette, on single pictures and on 2 x 2
-contact sheets of different objects in one style, so that self-attention learns to carry style between distant
-regions. On Linux without CUDA, glibc gives the large tensors back to the system at every step; with
-``MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=20000000000 MALLOC_TOP_PAD_=500000000`` in the environment it keeps them,
-which is 1.5 times as fast. Writes ``weights/unet.safetensors`` and ``weights/text.safetensors`` (fp16, moving averages).
+v-prediction with zero terminal SNR, so that the noise does not decide the palette, on single pictures and
+on 2 x 2 contact sheets of different objects in one style, so that self-attention learns to carry style
+between distant regions. On Linux without CUDA, glibc gives the large tensors back to the system at every
+step; with ``MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=20000000000 MALLOC_TOP_PAD_=500000000`` in the
+environment it keeps them, which is 1.5 times as fast. Writes ``weights/unet.safetensors`` and
+``weights/text.safetensors`` (fp16, moving averages).
 """
 
 import argparse
@@ -37,8 +38,12 @@ class TextTowers(nn.Module):
         from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
         self.rows = {t: i + 1 for i, t in enumerate(token_ids)}
-        common = {"vocab_size": len(token_ids) + 1, "eos_token_id": self.rows[49407], "bos_token_id": self.rows[49406],
-                  "attn_implementation": "eager"}
+        common = {
+            "vocab_size": len(token_ids) + 1,
+            "eos_token_id": self.rows[49407],
+            "bos_token_id": self.rows[49406],
+            "attn_implementation": "eager",
+        }
         self.clip_l = CLIPTextModelWithProjection(CLIPTextConfig(**{**TEXT_L_CONFIG, **common}))
         self.clip_g = CLIPTextModelWithProjection(CLIPTextConfig(**{**TEXT_G_CONFIG, **common}))
 
@@ -46,7 +51,9 @@ class TextTowers(nn.Module):
         return [self.rows.get(t, UNKNOWN) for t in ids]
 
     def forward(self, l_ids: torch.Tensor, g_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Context (B, 77, 192), the penultimate states of L and G side by side as SDXL has them, and G's pooled (B, 128)."""
+        """Context (B, 77, 192), the penultimate states of L and G side by side as SDXL has them, and G's
+        pooled (B, 128).
+        """
         l_out = self.clip_l(l_ids, output_hidden_states=True)
         g_out = self.clip_g(g_ids, output_hidden_states=True)
         return torch.cat([l_out.hidden_states[-2], g_out.hidden_states[-2]], -1), g_out.text_embeds
@@ -59,7 +66,9 @@ class Captions:
         from comfy.sdxl_clip import SDXLTokenizer
 
         self.tokenizer = SDXLTokenizer()
-        words = {t for o in OBJECTS for s in (None, *STYLES) for t in self.ids(f"{caption(o, s)}, {caption(o)}")[0]}
+        words = {
+            t for o in OBJECTS for s in (None, *STYLES) for t in self.ids(f"{caption(o, s)}, {caption(o)}")[0]
+        }
         self.token_ids = sorted(words | {0, 49406, 49407})
         self.known: dict[str, tuple[list[int], list[int]]] = {}
 
@@ -73,11 +82,15 @@ class Captions:
                 l_ids, g_ids = self.ids(text)
                 self.known[text] = towers.compact(l_ids), towers.compact(g_ids)
         rows = [self.known[t] for t in texts]
-        return torch.tensor([r[0] for r in rows]).to(device()), torch.tensor([r[1] for r in rows]).to(device())
+        return torch.tensor([r[0] for r in rows]).to(device()), torch.tensor([r[1] for r in rows]).to(
+            device()
+        )
 
 
 def words(rng: np.random.Generator, objects: list[str], style: str, style_share: float) -> str:
-    """A caption for one picture or for a sheet: sometimes empty, sometimes with words the model does not know."""
+    """A caption for one picture or for a sheet: sometimes empty, sometimes with words the model does not
+    know.
+    """
     if rng.random() < 0.1:
         return ""
     named = style if style and rng.random() < style_share else None
@@ -89,8 +102,12 @@ def words(rng: np.random.Generator, objects: list[str], style: str, style_share:
     return text
 
 
-def draw_batch(rng, latents: torch.Tensor, names: list[str], sheets: bool, count: int) -> tuple[torch.Tensor, list[str]]:
-    """Latents (count, 4, h, w) and captions: single pictures, or 2 x 2 sheets of four objects in one style."""
+def draw_batch(
+    rng, latents: torch.Tensor, names: list[str], sheets: bool, count: int
+) -> tuple[torch.Tensor, list[str]]:
+    """Latents (count, 4, h, w) and captions: single pictures, or 2 x 2 sheets of four objects in one
+    style.
+    """
     objects, x, texts = list(OBJECTS), [], []
     for g in rng.integers(0, len(latents), count):
         if sheets:
@@ -125,14 +142,19 @@ def main() -> None:
     from comfy.ldm.modules.diffusionmodules.openaimodel import Timestep, UNetModel
     from comfy.model_sampling import ModelSamplingDiscrete
 
-    if device().type == "cpu":  # the fused kernel's backward is far slower there than two plain matrix products
+    if (
+        device().type == "cpu"
+    ):  # the fused kernel's backward is far slower there than two plain matrix products
         attention.optimized_attention = attention.attention_basic
 
     torch.manual_seed(options.seed)
     captions = Captions()
     towers = TextTowers(captions.token_ids).to(device())
     unet = initialise(UNetModel(**UNET_CONFIG)).to(device()).train()
-    for name, module in unet.named_modules():  # residual branches start at zero, as in the papers the UNet follows
+    for (
+        name,
+        module,
+    ) in unet.named_modules():  # residual branches start at zero, as in the papers the UNet follows
         if name.endswith(("out_layers.3", "proj_out")) or name == "out.2":
             nn.init.zeros_(module.weight)
             nn.init.zeros_(module.bias)
@@ -155,9 +177,12 @@ def main() -> None:
     else:
         latents, names = encode_groups(options.named, options.random, options.seed * 1_000_000)
         torch.save([latents, names], cached)
-    print(f"{latents.shape[0] * latents.shape[1]} pictures, latent mean {latents.float().mean():.3f} std "
-          f"{latents.float().std():.3f}; UNet {sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M, "
-          f"text {sum(p.numel() for p in towers.parameters()) / 1e6:.2f} M parameters", flush=True)
+    print(
+        f"{latents.shape[0] * latents.shape[1]} pictures, latent mean {latents.float().mean():.3f} std "
+        f"{latents.float().std():.3f}; UNet {sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M, "
+        f"text {sum(p.numel() for p in towers.parameters()) / 1e6:.2f} M parameters",
+        flush=True,
+    )
 
     rng = np.random.default_rng(options.seed + step)
     start, losses, told = time.time(), {True: 0.0, False: 0.0}, time.time()
@@ -172,7 +197,11 @@ def main() -> None:
         t = torch.randint(0, 1000, (len(z),), device=z.device)
         a = alpha_bar[t].view(-1, 1, 1, 1)
         noise = torch.randn_like(z)
-        sizes = torch.cat([embed(torch.tensor([s])) for s in (side, side, 0.0, 0.0, side, side)]).flatten().to(z.device)
+        sizes = (
+            torch.cat([embed(torch.tensor([s])) for s in (side, side, 0.0, 0.0, side, side)])
+            .flatten()
+            .to(z.device)
+        )
         with torch.autocast(device().type, torch.bfloat16):
             context, pooled = towers(*captions.batch(towers, texts))
             y = torch.cat([pooled, sizes.expand(len(z), -1)], 1)
@@ -190,18 +219,32 @@ def main() -> None:
         losses[sheets] = 0.99 * losses[sheets] + 0.01 * loss.item() if losses[sheets] else loss.item()
         if time.time() - told > 60:
             told = time.time()
-            print(f"{(before + told - start) / 60:.1f} min step {step} single {losses[False]:.4f} sheet {losses[True]:.4f}",
-                  flush=True)
+            print(
+                f"{(before + told - start) / 60:.1f} min step {step} single {losses[False]:.4f} sheet"
+                f" {losses[True]:.4f}",
+                flush=True,
+            )
             save(models, average, optimiser, step, before + told - start, captions.token_ids)
     save(models, average, optimiser, step, before + time.time() - start, captions.token_ids)
 
 
 def save(models, average, optimiser, step: int, seconds: float, token_ids: list[int]) -> None:
-    export({k[5:]: v for k, v in average.items() if k.startswith("unet.")},
-           {k[5:]: v for k, v in average.items() if k.startswith("text.")}, token_ids)
+    export(
+        {k[5:]: v for k, v in average.items() if k.startswith("unet.")},
+        {k[5:]: v for k, v in average.items() if k.startswith("text.")},
+        token_ids,
+    )
     partial = CHECKPOINT.with_suffix(".tmp")
-    torch.save({"models": models.state_dict(), "average": average, "optimiser": optimiser.state_dict(),
-                "step": step, "seconds": seconds}, partial)
+    torch.save(
+        {
+            "models": models.state_dict(),
+            "average": average,
+            "optimiser": optimiser.state_dict(),
+            "step": step,
+            "seconds": seconds,
+        },
+        partial,
+    )
     partial.replace(CHECKPOINT)
 
 

@@ -1,8 +1,8 @@
 """Train the demo autoencoder on drawn pictures: ``python -m demo.train_vae --minutes 14``.
 
-L1 and L2 on the picture, and Gaussian noise of a tenth of the latents' spread on the way to the decoder, which keeps
-the latent space smooth. At the end the latents are scaled to the standard deviation that SDXL's have, so that the
-host's SDXL latent format fits. Writes ``weights/vae.safetensors`` (fp16).
+L1 and L2 on the picture, and Gaussian noise of a tenth of the latents' spread on the way to the decoder,
+which keeps the latent space smooth. At the end the latents are scaled to the standard deviation that SDXL's
+have, so that the host's SDXL latent format fits. Writes ``weights/vae.safetensors`` (fp16).
 """
 
 import argparse
@@ -26,8 +26,12 @@ def drawn(count: int, seed: int) -> torch.Tensor:
     """``count`` training pictures, (count, 3, 128, 128) uint8."""
     rng = np.random.default_rng(seed)
     names = list(OBJECTS)
-    pictures = np.stack([
-        (draw(names[i % len(names)], training_style(rng), rng) * 255).round().astype(np.uint8) for i in range(count)])
+    pictures = np.stack(
+        [
+            (draw(names[i % len(names)], training_style(rng), rng) * 255).round().astype(np.uint8)
+            for i in range(count)
+        ]
+    )
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
 
 
@@ -62,19 +66,24 @@ def main() -> None:
     torch.manual_seed(options.seed)
     model = initialise(AutoencoderKL(**VAE_CONFIG)).to(device()).train()
     pictures, held = drawn(options.pictures, options.seed), drawn(48, options.seed + 1)
-    print(f"{len(pictures)} pictures, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", flush=True)
+    print(
+        f"{len(pictures)} pictures, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters",
+        flush=True,
+    )
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-4)
     generator = torch.Generator().manual_seed(options.seed)
     start, step = time.time(), 0
     WEIGHTS.mkdir(exist_ok=True)
     while (done := (time.time() - start) / (60 * options.minutes)) < 1:
         for group in optimiser.param_groups:
-            group["lr"] = 1e-3 * min(1, (step + 1) / 100) * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * done)))
+            group["lr"] = (
+                1e-3 * min(1, (step + 1) / 100) * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * done)))
+            )
         # Crops first, for many cheap steps; whole pictures last, for the statistics that the host will meet.
         side, batch = (64, 8) if done < 0.6 else (128, 3)
         picked = pictures[torch.randint(len(pictures), (batch,), generator=generator)]
         top, left = torch.randint(0, 129 - side, (2,), generator=generator).tolist()
-        picked = picked[:, :, top:top + side, left:left + side]
+        picked = picked[:, :, top : top + side, left : left + side]
         x = picked.to(device()).float() / 127.5 - 1
         with torch.autocast(device().type, torch.bfloat16):
             z = model.quant_conv(model.encoder(x))[:, :4]
@@ -91,8 +100,11 @@ def main() -> None:
                 h = held.to(device()).float() / 127.5 - 1
                 out = model.decoder(model.post_quant_conv(model.quant_conv(model.encoder(h))[:, :4]))
                 quality = psnr(out.clamp(-1, 1) / 2 + 0.5, h / 2 + 0.5)
-            print(f"{(time.time() - start) / 60:.1f} min step {step} loss {loss.item():.4f} held-out PSNR {quality:.2f} dB",
-                  flush=True)
+            print(
+                f"{(time.time() - start) / 60:.1f} min step {step} loss {loss.item():.4f} held-out PSNR"
+                f" {quality:.2f} dB",
+                flush=True,
+            )
             save_file(export(model, pictures[:256]), WEIGHTS / "vae.safetensors")
     save_file(export(model, pictures[:256]), WEIGHTS / "vae.safetensors")
 

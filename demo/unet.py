@@ -12,14 +12,26 @@ UNET_CONFIG = {
     "use_spatial_transformer": True, "use_linear_in_transformer": True, "context_dim": 192,
     "adm_in_channels": 1664, "num_classes": "sequential", "legacy": False, "use_temporal_attention": False,
 }  # fmt: skip
-SAMPLING = {"beta_schedule": "linear", "linear_start": 0.00085, "linear_end": 0.012, "timesteps": 1000, "zsnr": True}
+SAMPLING = {
+    "beta_schedule": "linear",
+    "linear_start": 0.00085,
+    "linear_end": 0.012,
+    "timesteps": 1000,
+    "zsnr": True,
+}
 
 
 def _text(width: int, activation: str) -> dict:
     return {
-        "hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": width // 32,
-        "num_hidden_layers": 3, "hidden_act": activation, "max_position_embeddings": 77, "projection_dim": width,
-        "eos_token_id": 49407, "vocab_size": 49408,
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_attention_heads": width // 32,
+        "num_hidden_layers": 3,
+        "hidden_act": activation,
+        "max_position_embeddings": 77,
+        "projection_dim": width,
+        "eos_token_id": 49407,
+        "vocab_size": 49408,
     }
 
 

@@ -12,11 +12,17 @@ class LoadDemoModel(io.ComfyNode):
             node_id="ZSAMB_LoadDemoModel",
             display_name="Load Demo Model",
             category="style/Z-SAMB",
-            description="A small SDXL-shaped model that comes with the pack: it draws twelve objects at 128 x 128 pixels, so every "
-                        "graph can be tried without a download. Replace it with Load Checkpoint for real pictures.",
+            description=(
+                "A small SDXL-shaped model that comes with the pack: it draws twelve objects at 128 x 128"
+                " pixels, so every graph can be tried without a download. Replace it with Load Checkpoint for"
+                " real pictures."
+            ),
             search_aliases=["demo", "test model", "tiny SDXL", "Z-SAMB"],
-            outputs=[io.Model.Output(display_name="model"), io.Clip.Output(display_name="clip"),
-                     io.Vae.Output(display_name="vae")],
+            outputs=[
+                io.Model.Output(display_name="model"),
+                io.Clip.Output(display_name="clip"),
+                io.Vae.Output(display_name="vae"),
+            ],
         )
 
     @classmethod

@@ -14,18 +14,32 @@ class PromptSet(io.ComfyNode):
             node_id="ZSAMB_PromptSet",
             display_name="Prompt Set",
             category="style/Z-SAMB",
-            description="One prompt per line, each with the same style words behind it: the first line is the first picture of "
-                        "the batch, and so on.",
+            description=(
+                "One prompt per line, each with the same style words behind it: the first line is the first"
+                " picture of the batch, and so on."
+            ),
             search_aliases=["batch prompts", "multiple prompts", "prompt list", "StyleAligned", "Z-SAMB"],
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoders of an SDXL checkpoint."),
-                io.String.Input("prompts", multiline=True, default="a cat\na house\na boat\na flower",
-                                tooltip="One picture per line. Empty lines do not count."),
-                io.String.Input("style", default="", tooltip="Words added to every prompt, for example: in watercolor style."),
+                io.String.Input(
+                    "prompts",
+                    multiline=True,
+                    default="a cat\na house\na boat\na flower",
+                    tooltip="One picture per line. Empty lines do not count.",
+                ),
+                io.String.Input(
+                    "style",
+                    default="",
+                    tooltip="Words added to every prompt, for example: in watercolor style.",
+                ),
             ],
             outputs=[
-                io.Conditioning.Output(display_name="conditioning", tooltip="One row per prompt. For the sampler's positive."),
-                io.Int.Output(display_name="batch_size", tooltip="The number of prompts. For Empty Latent Image."),
+                io.Conditioning.Output(
+                    display_name="conditioning", tooltip="One row per prompt. For the sampler's positive."
+                ),
+                io.Int.Output(
+                    display_name="batch_size", tooltip="The number of prompts. For Empty Latent Image."
+                ),
             ],
         )
 
@@ -34,9 +48,12 @@ class PromptSet(io.ComfyNode):
         lines = prompt_lines(prompts, style)
         encoded = [clip.encode_from_tokens_scheduled(clip.tokenize(line)) for line in lines]
         if any(len(entries) != 1 for entries in encoded):
-            raise ValueError("Prompt Set: the clip input carries a schedule of hooks, expected a plain CLIP. Remove the hooks, or "
-                             "encode each prompt with CLIP Text Encode.")
-        # Prompts of different length are repeated to a common one, as the host does: attention does not notice.
+            raise ValueError(
+                "Prompt Set: the clip input carries a schedule of hooks, expected a plain CLIP. Remove the"
+                " hooks, or encode each prompt with CLIP Text Encode."
+            )
+        # Prompts of different length are repeated to a common one, as the host does: attention does not
+        # notice.
         first, *rest = (CONDCrossAttn(entries[0][0]) for entries in encoded)
         details = encoded[0][0][1].copy()
         details["pooled_output"] = torch.cat([entries[0][1]["pooled_output"] for entries in encoded])

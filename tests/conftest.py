@@ -1,4 +1,6 @@
-"""Path recipe: the project's root goes last, so that ComfyUI's own top-level ``nodes`` module is never shadowed."""
+"""Path recipe: the project's root goes last, so that ComfyUI's own top-level ``nodes`` module is never
+shadowed.
+"""
 
 import os
 import sys

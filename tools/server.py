@@ -45,10 +45,25 @@ class Server:
         (self.base / "custom_nodes").mkdir(parents=True, exist_ok=True)
         (self.base / "input").mkdir(exist_ok=True)
         link_pack(self.base / "custom_nodes" / "zsamb")
-        command = [sys.executable, str(self.host / "main.py"), "--listen", "127.0.0.1", "--port", str(self.port),
-                   "--base-directory", str(self.base), "--database-url", "sqlite:///:memory:", "--disable-auto-launch",
-                   "--disable-api-nodes", "--use-pytorch-cross-attention", "--preview-method", "none", *device_args(),
-                   *self.extra_args]
+        command = [
+            sys.executable,
+            str(self.host / "main.py"),
+            "--listen",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--base-directory",
+            str(self.base),
+            "--database-url",
+            "sqlite:///:memory:",
+            "--disable-auto-launch",
+            "--disable-api-nodes",
+            "--use-pytorch-cross-attention",
+            "--preview-method",
+            "none",
+            *device_args(),
+            *self.extra_args,
+        ]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=self.base)
         try:
@@ -80,27 +95,37 @@ class Server:
                         if response.ok:
                             return
                 await asyncio.sleep(0.3)
-        raise ServerError(f"ComfyUI did not start. The end of {self.log}:\n" + self.log.read_text(errors="replace")[-3000:])
+        raise ServerError(
+            f"ComfyUI did not start. The end of {self.log}:\n" + self.log.read_text(errors="replace")[-3000:]
+        )
 
     def get(self, path: str) -> Any:
         """The JSON at a path of the server."""
+
         async def fetch():
             async with aiohttp.ClientSession() as session, session.get(self.url + path) as response:
                 return await response.json()
+
         return asyncio.run(fetch())
 
     def run(self, workflow: Workflow, progress: Progress | None = None) -> list[np.ndarray]:
-        """Queue an API workflow, wait for it, and return its saved pictures, (H, W, 3) in 0..1, in node order.
+        """Queue an API workflow, wait for it, and return its saved pictures, (H, W, 3) in 0..1, in node
+        order.
 
-        ``progress(node title, step, total)`` is called while it runs. Raises ServerError with the server's message.
+        ``progress(node title, step, total)`` is called while it runs. Raises ServerError with the server's
+        message.
         """
         return asyncio.run(self._run(workflow, progress))
 
     async def _run(self, workflow: Workflow, progress: Progress | None) -> list[np.ndarray]:
         client = uuid.uuid4().hex
-        async with aiohttp.ClientSession() as session, session.ws_connect(
-                f"{self.url}/ws?clientId={client}", max_msg_size=0) as socket_:
-            async with session.post(f"{self.url}/prompt", json={"prompt": workflow, "client_id": client}) as response:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"{self.url}/ws?clientId={client}", max_msg_size=0) as socket_,
+        ):
+            async with session.post(
+                f"{self.url}/prompt", json={"prompt": workflow, "client_id": client}
+            ) as response:
                 answer = await response.json()
             if "prompt_id" not in answer:
                 raise ServerError(_refusal(answer))
@@ -126,7 +151,9 @@ class Server:
             if data.get("prompt_id") != prompt_id:
                 continue
             if kind == "execution_error":
-                raise ServerError(f"{data['node_type']} (node {data['node_id']}): {data['exception_message'].strip()}")
+                raise ServerError(
+                    f"{data['node_type']} (node {data['node_id']}): {data['exception_message'].strip()}"
+                )
             if kind == "execution_interrupted":
                 raise ServerError("the run was interrupted")
             if kind == "progress" and progress is not None:
@@ -149,11 +176,15 @@ def link_pack(target: Path) -> None:
     try:
         os.symlink(PACK, target, target_is_directory=True)
     except OSError:
-        shutil.copytree(PACK, target, ignore=shutil.ignore_patterns(".git", ".nox", ".comfyui", "output", "checkpoints"))
+        shutil.copytree(
+            PACK, target, ignore=shutil.ignore_patterns(".git", ".nox", ".comfyui", "output", "checkpoints")
+        )
 
 
 def _refusal(answer: dict) -> str:
     lines = [answer.get("error", {}).get("message", str(answer))]
     for node, errors in answer.get("node_errors", {}).items():
-        lines += [f"{errors['class_type']} (node {node}): {e['message']} {e['details']}" for e in errors["errors"]]
+        lines += [
+            f"{errors['class_type']} (node {node}): {e['message']} {e['details']}" for e in errors["errors"]
+        ]
     return "\n".join(lines)

@@ -26,7 +26,9 @@ def demo_twin(workflow: Workflow) -> Workflow:
 
 
 def fill(workflow: Workflow, **values: Any) -> Workflow:
-    """Set an input wherever a node has it as a value, not as a link. Raises KeyError for an input that no node has."""
+    """Set an input wherever a node has it as a value, not as a link. Raises KeyError for an input that no
+    node has.
+    """
     filled = copy.deepcopy(workflow)
     for key, value in values.items():
         nodes = [n for n in filled.values() if key in n["inputs"] and not isinstance(n["inputs"][key], list)]

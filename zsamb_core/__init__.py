@@ -1,1 +1,3 @@
-"""Tensor code of Z-SAMB: style-aligned attention, reference paths, inversion. Needs torch alone, never ComfyUI."""
+"""Tensor code of Z-SAMB: style-aligned attention, reference paths, inversion. Needs torch alone, never
+ComfyUI.
+"""

@@ -1,4 +1,6 @@
-"""A style reference: the path of one picture through the noise levels, and the conditioning that describes it."""
+"""A style reference: the path of one picture through the noise levels, and the conditioning that describes
+it.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,10 +11,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Path:
-    """x(sigma) of one picture in the host's sigma space, where x = x0 + sigma * noise, piecewise linear between nodes.
+    """x(sigma) of one picture in the host's sigma space, where x = x0 + sigma * noise, piecewise linear
+    between nodes.
 
-    ``sigmas`` (S,) ascending, ``points`` (S, C, h, w). DDIM's own path is piecewise linear in sigma, so a path
-    recorded at the inversion's nodes is exact in between, for any sampler and any schedule.
+    ``sigmas`` (S,) ascending, ``points`` (S, C, h, w). DDIM's own path is piecewise linear in sigma, so a
+    path recorded at the inversion's nodes is exact in between, for any sampler and any schedule.
     """
 
     sigmas: Tensor
@@ -20,14 +23,17 @@ class Path:
 
     def __post_init__(self) -> None:
         if self.sigmas.ndim != 1 or len(self.sigmas) < 2 or len(self.sigmas) != len(self.points):
-            raise ValueError(f"a path needs at least two nodes and one point per node, found {tuple(self.sigmas.shape)} "
-                             f"sigmas and {tuple(self.points.shape)} points")
+            raise ValueError(
+                f"a path needs at least two nodes and one point per node, found {tuple(self.sigmas.shape)} "
+                f"sigmas and {tuple(self.points.shape)} points"
+            )
         if not bool((self.sigmas[1:] > self.sigmas[:-1]).all()):
             raise ValueError("a path's sigmas must rise strictly")
 
     def at(self, sigma: Tensor) -> Tensor:
-        """The points at ``sigma`` (B,): (B, C, h, w). Beyond the last node the last segment's direction goes on; below
-        the first node the first segment's does."""
+        """The points at ``sigma`` (B,): (B, C, h, w). Beyond the last node the last segment's direction
+        goes on; below the first node the first segment's does.
+        """
         nodes = self.sigmas.to(sigma.device, torch.float64)
         points = self.points.to(sigma.device)
         s = sigma.to(torch.float64)
@@ -38,7 +44,9 @@ class Path:
 
 @dataclass(frozen=True)
 class StyleReference:
-    """What shared attention borrows style from. Conditionings are the host's own values, passed through untouched."""
+    """What shared attention borrows style from. Conditionings are the host's own values, passed through
+    untouched.
+    """
 
     path: Path
     positive: Any

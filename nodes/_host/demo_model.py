@@ -32,27 +32,43 @@ class DemoSDXL(comfy.supported_models.SDXL):
 class DemoTextEncoders(comfy.sdxl_clip.SDXLClipModel):
     """SDXL's pair of text encoders, narrow."""
 
-    def __init__(self, device="cpu", dtype=None, model_options={}):  # noqa: B006 the host's signature
+    def __init__(self, device="cpu", dtype=None, model_options={}):
         torch.nn.Module.__init__(self)
-        common = {"layer": "hidden", "layer_idx": -2, "device": device, "dtype": dtype, "layer_norm_hidden_state": False}
+        common = {
+            "layer": "hidden",
+            "layer_idx": -2,
+            "device": device,
+            "dtype": dtype,
+            "layer_norm_hidden_state": False,
+        }
         self.clip_l = comfy.sd1_clip.SDClipModel(
-            textmodel_json_config=dict(TEXT_L_CONFIG), model_options={**model_options, "model_name": "clip_l"}, **common)
+            textmodel_json_config=dict(TEXT_L_CONFIG),
+            model_options={**model_options, "model_name": "clip_l"},
+            **common,
+        )
         self.clip_g = comfy.sd1_clip.SDClipModel(
-            textmodel_json_config=dict(TEXT_G_CONFIG), model_options={**model_options, "model_name": "clip_g"},
-            special_tokens={"start": 49406, "end": 49407, "pad": 0}, **common)
+            textmodel_json_config=dict(TEXT_G_CONFIG),
+            model_options={**model_options, "model_name": "clip_g"},
+            special_tokens={"start": 49406, "end": 49407, "pad": 0},
+            **common,
+        )
         self.dtypes = {dtype}
 
 
 def _load(name: str) -> dict[str, torch.Tensor]:
     path = WEIGHTS / name
     if not path.is_file():
-        raise FileNotFoundError(f"Load Demo Model: {name} was not found in {WEIGHTS}, expected the demo weights that come with "
-                                "the pack. Install the pack again with git clone, or make them with `nox -s train`.")
+        raise FileNotFoundError(
+            f"Load Demo Model: {name} was not found in {WEIGHTS}, expected the demo weights that come with "
+            "the pack. Install the pack again with git clone, or make them with `nox -s train`."
+        )
     return comfy.utils.load_torch_file(str(path), safe_load=True)
 
 
 def expand_vocabulary(text: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The stored embedding rows spread over CLIP's 49408 tokens; row 0 stands for every word the model never met."""
+    """The stored embedding rows spread over CLIP's 49408 tokens; row 0 stands for every word the model
+    never met.
+    """
     ids = text.pop("token_ids").long()
     for encoder in ("clip_l", "clip_g"):
         key = f"{encoder}.transformer.text_model.embeddings.token_embedding.weight"
@@ -64,16 +80,23 @@ def expand_vocabulary(text: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def load_demo_model():
-    """MODEL, CLIP and VAE. Raises FileNotFoundError, naming the file and the folder, when weights are missing."""
+    """MODEL, CLIP and VAE. Raises FileNotFoundError, naming the file and the folder, when weights are
+    missing.
+    """
     unet, text, vae = (_load(f"{name}.safetensors") for name in ("unet", "text", "vae"))
     device = comfy.model_management.get_torch_device()
     config = DemoSDXL(UNET_CONFIG)
     dtype = comfy.model_management.unet_dtype(
-        model_params=comfy.utils.calculate_parameters(unet), supported_dtypes=config.supported_inference_dtypes)
-    config.set_inference_dtype(dtype, comfy.model_management.unet_manual_cast(dtype, device, config.supported_inference_dtypes))
+        model_params=comfy.utils.calculate_parameters(unet),
+        supported_dtypes=config.supported_inference_dtypes,
+    )
+    config.set_inference_dtype(
+        dtype, comfy.model_management.unet_manual_cast(dtype, device, config.supported_inference_dtypes)
+    )
     base = config.get_model(unet, device=comfy.model_management.unet_offload_device())
     model = comfy.model_patcher.CoreModelPatcher(
-        base, load_device=device, offload_device=comfy.model_management.unet_offload_device())
+        base, load_device=device, offload_device=comfy.model_management.unet_offload_device()
+    )
     base.load_model_weights(unet, assign=model.is_dynamic())
     target = comfy.supported_models_base.ClipTarget(comfy.sdxl_clip.SDXLTokenizer, DemoTextEncoders)
     text = expand_vocabulary(text)

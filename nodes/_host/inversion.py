@@ -1,4 +1,6 @@
-"""DDIM inversion through the host's own guider, so that every SDXL variant, CFG, progress and interrupt are the host's."""
+"""DDIM inversion through the host's own guider, so that every SDXL variant, CFG, progress and interrupt are
+the host's.
+"""
 
 import comfy.samplers
 import torch
@@ -10,15 +12,21 @@ from .style_aligned import without_style
 
 
 def inversion_sigmas(model, scheduler: str, steps: int) -> torch.Tensor:
-    """The scheduler's noise levels from low to high, (steps + 1,); its final 0 becomes the model's smallest sigma."""
+    """The scheduler's noise levels from low to high, (steps + 1,); its final 0 becomes the model's smallest
+    sigma.
+    """
     sampling = model.get_model_object("model_sampling")
     sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, steps).flip(0)
     lowest = float(sampling.sigma_min)
     return torch.cat([torch.tensor([lowest]), sigmas[sigmas > lowest * 1.0001].float()])
 
 
-def invert(model, latent: torch.Tensor, positive, negative, scheduler: str, steps: int, cfg: float) -> tuple[Path, torch.Tensor]:
-    """The path of ``latent`` (1, C, h, w) through the noise levels, and the fully noised latent in latent space."""
+def invert(
+    model, latent: torch.Tensor, positive, negative, scheduler: str, steps: int, cfg: float
+) -> tuple[Path, torch.Tensor]:
+    """The path of ``latent`` (1, C, h, w) through the noise levels, and the fully noised latent in latent
+    space.
+    """
     path: list[torch.Tensor] = []
     progress = ProgressBar(steps)
 
@@ -28,7 +36,9 @@ def invert(model, latent: torch.Tensor, positive, negative, scheduler: str, step
 
         def on_step(i, x, denoised):
             progress.update_absolute(i + 1, len(sigmas) - 1)
-            callback({"i": i, "x": x, "denoised": denoised, "sigma": sigmas[i + 1], "sigma_hat": sigmas[i + 1]})
+            callback(
+                {"i": i, "x": x, "denoised": denoised, "sigma": sigmas[i + 1], "sigma_hat": sigmas[i + 1]}
+            )
 
         path.append(ddim_invert(x, sigmas, denoise, on_step))
         return path[0][-1]

@@ -5,7 +5,9 @@ import comfy.model_base
 
 # The host's names of SDXL's attention blocks.
 SDXL_BLOCKS = (
-    *(("input", i) for i in (4, 5, 7, 8)), ("middle", 0), *(("output", i) for i in range(6)),
+    *(("input", i) for i in (4, 5, 7, 8)),
+    ("middle", 0),
+    *(("output", i) for i in range(6)),
 )
 
 
@@ -26,12 +28,16 @@ def require_sdxl(model, node: str) -> None:
     """Raises ValueError, naming what was found, unless ``model`` is SDXL-shaped."""
     kind = type(model.model).__name__
     if not isinstance(model.model, comfy.model_base.SDXL):
-        raise ValueError(f"{node}: the model input is a {kind}, expected an SDXL model. Load an SDXL checkpoint "
-                         "(for example sd_xl_base_1.0.safetensors in models/checkpoints) or use Load Demo Model.")
+        raise ValueError(
+            f"{node}: the model input is a {kind}, expected an SDXL model. Load an SDXL checkpoint "
+            "(for example sd_xl_base_1.0.safetensors in models/checkpoints) or use Load Demo Model."
+        )
     blocks = attention_blocks(model)
     if blocks != SDXL_BLOCKS:
-        raise ValueError(f"{node}: the model input has attention in the blocks {_names(blocks)}, expected SDXL's "
-                         f"{_names(SDXL_BLOCKS)}. Distilled and refiner variants of SDXL are not supported.")
+        raise ValueError(
+            f"{node}: the model input has attention in the blocks {_names(blocks)}, expected SDXL's "
+            f"{_names(SDXL_BLOCKS)}. Distilled and refiner variants of SDXL are not supported."
+        )
 
 
 def _names(blocks) -> str:

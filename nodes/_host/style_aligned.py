@@ -3,9 +3,11 @@
 Three hooks, all on the clone, none of them touching a module:
 
 - an OUTER_SAMPLE wrapper checks sizes and encodes the reference's conditioning once per run;
-- an APPLY_MODEL wrapper appends the reference as one more row to each chunk the host sends, at that call's own sigma,
-  and strips it from the result, so any sampler, any splitting of cond and uncond, gives the same picture;
-- attn1 replacements (2-tuple keys, so that PAG and SAG keep their places) share attention on projected tensors.
+- an APPLY_MODEL wrapper appends the reference as one more row to each chunk the host sends, at that call's
+  own sigma, and strips it from the result, so any sampler and any splitting of cond and uncond give the same
+  picture;
+- attn1 replacements share attention on projected tensors. Their keys are 2-tuples, so that PAG and SAG keep
+  their places.
 """
 
 from dataclasses import dataclass, replace
@@ -29,7 +31,9 @@ LAYOUT = "zsamb_style_layout"
 
 @dataclass(frozen=True)
 class Run:
-    """One sampling run: what to do, which cond entry bears which name, and the reference's encoded conditioning."""
+    """One sampling run: what to do, which cond entry bears which name, and the reference's encoded
+    conditioning.
+    """
 
     options: StyleOptions
     names: dict
@@ -62,14 +66,18 @@ def with_style(model, node: str, **changes):
         blocks = attention_blocks(clone)
         clash = [key for key in taken if tuple(key[:2]) in blocks]
         if clash:
-            raise ValueError(f"{node}: the model input already has its self-attention replaced in {sorted(clash)} by another "
-                             "node, expected none. Connect this node before that one, or remove it.")
+            raise ValueError(
+                f"{node}: the model input already has its self-attention replaced in {sorted(clash)} by"
+                " another node, expected none. Connect this node before that one, or remove it."
+            )
         for name, number in blocks:
             clone.set_model_attn1_replace(attend, name, number)
         clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, OPTIONS, prepare_run)
         clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, OPTIONS, add_reference_rows)
     clone.model_options["transformer_options"] = {
-        **clone.model_options["transformer_options"], OPTIONS: replace(style_options(clone), **changes)}
+        **clone.model_options["transformer_options"],
+        OPTIONS: replace(style_options(clone), **changes),
+    }
     return clone
 
 
@@ -83,7 +91,9 @@ def without_style(model):
 
 
 def prepare_run(executor, noise, latent_image, *args, **kwargs):
-    """OUTER_SAMPLE wrapper: before anything is loaded, check the sizes and encode the reference's conditioning."""
+    """OUTER_SAMPLE wrapper: before anything is loaded, check the sizes and encode the reference's
+    conditioning.
+    """
     guider = executor.class_obj
     transformer_options = guider.model_options["transformer_options"]
     options = transformer_options.get(OPTIONS, StyleOptions()).resolved()
@@ -101,23 +111,30 @@ def prepare_run(executor, noise, latent_image, *args, **kwargs):
 def check_size(reference: StyleReference, noise: torch.Tensor) -> None:
     found, expected = tuple(noise.shape[1:]), tuple(reference.latent_shape)
     if found != expected:
-        raise ValueError(f"SharedAttention Patch: the latent being sampled is {found[2] * 8} x {found[1] * 8} pixels with "
-                         f"{found[0]} channels, expected {expected[2] * 8} x {expected[1] * 8} with {expected[0]}, the size "
-                         "of the reference. Give Empty Latent Image that size, or resize the reference picture before "
-                         "VAE Encode and invert it again.")
+        raise ValueError(
+            f"SharedAttention Patch: the latent being sampled is {found[2] * 8} x {found[1] * 8} pixels with"
+            f" {found[0]} channels, expected {expected[2] * 8} x {expected[1] * 8} with {expected[0]}, the"
+            " size of the reference. Give Empty Latent Image that size, or resize the reference picture"
+            " before VAE Encode and invert it again."
+        )
 
 
 def encode_reference(model, reference: StyleReference, noise: torch.Tensor) -> dict[str, dict]:
-    """The model-ready conditioning of the reference row, by name: the first entry of each CONDITIONING counts."""
+    """The model-ready conditioning of the reference row, by name: the first entry of each CONDITIONING
+    counts.
+    """
     conds = {}
     for name, conditioning in (("positive", reference.positive), ("negative", reference.negative)):
-        encoded = encode_model_conds(model.model.extra_conds, convert_cond(conditioning[:1]), noise[:1],
-                                     model.load_device, name)
+        encoded = encode_model_conds(
+            model.model.extra_conds, convert_cond(conditioning[:1]), noise[:1], model.load_device, name
+        )
         conds[name] = encoded[0]["model_conds"]
     return conds
 
 
-def add_reference_rows(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):  # noqa: B006 the host's signature
+def add_reference_rows(
+    executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs
+):
     """APPLY_MODEL wrapper: append the reference to each chunk, run, and strip it again.
 
     ``x`` (chunks * rows, C, h, w); chunk c belongs to the cond entry ``uuids[c]``.
@@ -134,9 +151,11 @@ def add_reference_rows(executor, x, t, c_concat=None, c_crossattn=None, control=
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
 
     if x.shape[1:] != reference.latent_shape:
-        raise ValueError(f"SharedAttention Patch: the model is being called on a part of the picture ({x.shape[3] * 8} x "
-                         f"{x.shape[2] * 8} pixels, an area prompt or a tile), expected the reference's whole size. "
-                         "Area prompts and tiled sampling do not work with a style reference; use them without one.")
+        raise ValueError(
+            f"SharedAttention Patch: the model is being called on a part of the picture ({x.shape[3] * 8} x "
+            f"{x.shape[2] * 8} pixels, an area prompt or a tile), expected the reference's whole size. "
+            "Area prompts and tiled sampling do not work with a style reference; use them without one."
+        )
 
     def extend(per_row: torch.Tensor, extra: torch.Tensor) -> torch.Tensor:
         """(chunks * rows, ...) and (chunks, ...) to (chunks * (rows + 1), ...)."""
@@ -150,23 +169,29 @@ def add_reference_rows(executor, x, t, c_concat=None, c_crossattn=None, control=
     if c_crossattn is not None:
         prompts = [CONDCrossAttn(c["c_crossattn"].cond[:1].to(c_crossattn)) for c in conds]
         context = CONDCrossAttn(c_crossattn).concat(prompts)
-        c_crossattn = extend(context[: chunks * rows], context[chunks * rows:])
+        c_crossattn = extend(context[: chunks * rows], context[chunks * rows :])
     if c_concat is not None:
         c_concat = extend(c_concat, torch.zeros_like(c_concat[::rows]))
     if control is not None:
         # The ControlNet never sees the reference: its residuals for that row are zero.
-        control = {key: [None if r is None else extend(r, torch.zeros_like(r[::rows])) for r in residuals]
-                   for key, residuals in control.items()}
+        control = {
+            key: [None if r is None else extend(r, torch.zeros_like(r[::rows])) for r in residuals]
+            for key, residuals in control.items()
+        }
     for key, value in kwargs.items():
         if isinstance(value, torch.Tensor) and value.ndim and value.shape[0] == chunks * rows:
-            own = [c[key].cond[:1] if key in c else value[i * rows: i * rows + 1] for i, c in enumerate(conds)]
+            own = [
+                c[key].cond[:1] if key in c else value[i * rows : i * rows + 1] for i, c in enumerate(conds)
+            ]
             kwargs[key] = extend(value, torch.cat([o.to(value) for o in own]))
     out = executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
     return out.unflatten(0, (chunks, rows + 1))[:, :rows].flatten(0, 1)
 
 
 def chunk_names(run: Run, transformer_options: dict) -> list[str]:
-    """``positive`` or ``negative`` for each chunk, by the entry's identity; by its index where the identity is new."""
+    """``positive`` or ``negative`` for each chunk, by the entry's identity; by its index where the identity
+    is new.
+    """
     names = []
     for uuid, index in zip(transformer_options["uuids"], transformer_options["cond_or_uncond"], strict=True):
         name = run.names.get(uuid)
@@ -177,37 +202,60 @@ def chunk_names(run: Run, transformer_options: dict) -> list[str]:
 
 
 def attend(q, k, v, extra):
-    """attn1 replacement: (chunks * (rows + extra), N, C) projected queries, keys and values to the attention's output."""
+    """attn1 replacement: (chunks * (rows + extra), N, C) projected queries, keys and values to the
+    attention's output.
+    """
     heads = extra["n_heads"]
     run, layout = extra.get(RUN), extra.get(LAYOUT)
 
     def plain(q, k, v):
-        return optimized_attention(q, k, v, heads, attn_precision=extra["attn_precision"], transformer_options=extra)
+        return optimized_attention(
+            q, k, v, heads, attn_precision=extra["attn_precision"], transformer_options=extra
+        )
 
-    # HyperTile and token merging hand over other rows or tokens than the model call had: nothing to share then.
-    if run is None or layout is None or q.shape != k.shape or q.shape[0] != layout.chunks * (layout.rows + layout.extra):
+    # HyperTile and token merging hand over other rows or tokens than the model call had: nothing to share
+    # then.
+    if (
+        run is None
+        or layout is None
+        or q.shape != k.shape
+        or q.shape[0] != layout.chunks * (layout.rows + layout.extra)
+    ):
         return plain(q, k, v)
     dtype = q.dtype
     if get_attn_precision(extra["attn_precision"], dtype) == torch.float32:
         q, k, v = q.float(), k.float(), v.float()
     q, k, v = (x.unflatten(0, (layout.chunks, -1)) for x in (q, k, v))
-    at = layout.rows if layout.extra else 0  # an appended reference comes last; else the first image is the reference
+    at = (
+        layout.rows if layout.extra else 0
+    )  # an appended reference comes last; else the first image is the reference
     targets = slice(0, at) if layout.extra else slice(1, None)
     options = run.options
-    q_ref, k_ref, v_ref = (x[:, at: at + 1] for x in (q, k, v))
+    q_ref, k_ref, v_ref = (x[:, at : at + 1] for x in (q, k, v))
     q_own, k_own, v_own = (x[:, targets] for x in (q, k, v))
     if options.adain is not None:
         if options.adain.queries:
             q_own = adain(q_own, q_ref, options.adain.strength)
         if options.adain.keys:
             k_own = adain(k_own, k_ref, options.adain.strength)
-    # The reference's own attention is provably unchanged by sharing with itself, so it stays the host's plain kernel.
+    # The reference's own attention is provably unchanged by sharing with itself, so it stays the host's
+    # plain kernel.
     out = torch.empty_like(v)
     out[:, at] = plain(q_ref[:, 0], k_ref[:, 0], v_ref[:, 0])
     if q_own.shape[1]:
         if options.share is None:
-            out[:, targets] = plain(*(x.flatten(0, 1) for x in (q_own, k_own, v_own))).unflatten(0, (layout.chunks, -1))
+            out[:, targets] = plain(*(x.flatten(0, 1) for x in (q_own, k_own, v_own))).unflatten(
+                0, (layout.chunks, -1)
+            )
         else:
             out[:, targets] = shared_attention(
-                q_own, k_own, v_own, k_ref[:, 0], v_ref[:, 0], heads, options.share.logit_shift, options.share.scale)
+                q_own,
+                k_own,
+                v_own,
+                k_ref[:, 0],
+                v_ref[:, 0],
+                heads,
+                options.share.logit_shift,
+                options.share.scale,
+            )
     return out.flatten(0, 1).to(dtype)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from zsamb_core.attention import _concatenated, adain, attention_lse, shared_attention, split_heads
 
 HEADS, WIDTH = 3, 8
@@ -25,8 +26,11 @@ def oracle(q, k, v, k_ref, v_ref, shift, scale):
     for h in range(HEADS):
         s = slice(h * WIDTH, (h + 1) * WIDTH)
         bias = torch.cat([torch.zeros(len(k)), torch.full((len(k_ref),), float(shift))]).double()
-        outs.append(softmax_attention(q[:, s], torch.cat([k[:, s], scale * k_ref[:, s]]),
-                                      torch.cat([v[:, s], v_ref[:, s]]), bias))
+        outs.append(
+            softmax_attention(
+                q[:, s], torch.cat([k[:, s], scale * k_ref[:, s]]), torch.cat([v[:, s], v_ref[:, s]]), bias
+            )
+        )
     return torch.cat(outs, -1)
 
 
@@ -56,7 +60,9 @@ def test_sharing_with_itself_changes_nothing():
     q, k, v = (rows(1, 1, 10, seed=s) for s in (1, 2, 3))
     plain = oracle(q[0, 0], k[0, 0], v[0, 0], k[0, 0][:0], v[0, 0][:0], 0, 1)
     for shift in (0.0, 3.0, -3.0):
-        torch.testing.assert_close(shared_attention(q, k, v, k[:, 0], v[:, 0], HEADS, shift)[0, 0], plain, rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            shared_attention(q, k, v, k[:, 0], v[:, 0], HEADS, shift)[0, 0], plain, rtol=0, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("times", [2, 5])
@@ -71,7 +77,9 @@ def test_shift_ln_m_is_the_reference_m_times(times):
 def test_log_sum_exp_is_the_natural_one():
     q, k, v = (split_heads(rows(2, 10, seed=s), HEADS) for s in (1, 2, 3))
     _, lse = attention_lse(q, k, v, 0.3)
-    torch.testing.assert_close(lse.double(), torch.logsumexp(q @ k.transpose(-1, -2) * 0.3, -1), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        lse.double(), torch.logsumexp(q @ k.transpose(-1, -2) * 0.3, -1), rtol=0, atol=1e-5
+    )
 
 
 def test_adain_takes_the_reference_statistics():
@@ -88,7 +96,9 @@ def test_adain_of_itself_and_at_strength_0_is_the_identity():
 
 
 def test_adain_is_the_published_affine():
-    """Independent scalar form: (x - mu) / sigma * sigma_ref + mu_ref, unbiased variance, eps inside the root."""
+    """Independent scalar form: (x - mu) / sigma * sigma_ref + mu_ref, unbiased variance, eps inside the
+    root.
+    """
     x, ref = [0.1, 0.9, -0.4, 2.0], [5.0, 6.5, 4.0]
 
     def stats(values):

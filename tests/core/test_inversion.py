@@ -4,12 +4,15 @@ import math
 
 import pytest
 import torch
+
 from zsamb_core.inversion import ddim_invert
 from zsamb_core.reference import Path
 
 
 def published(z0, alpha_bars, eps_model):
-    """z_t = sqrt(a_t) (z - sqrt(1 - a) eps) / sqrt(a) + sqrt(1 - a_t) eps, eps taken at the target level; floats only."""
+    """z_t = sqrt(a_t) (z - sqrt(1 - a) eps) / sqrt(a) + sqrt(1 - a_t) eps, eps taken at the target level;
+    floats only.
+    """
     z, a, path = z0, alpha_bars[0], [z0]
     for a_t in alpha_bars[1:]:
         eps = eps_model(z, a_t)

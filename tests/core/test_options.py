@@ -1,6 +1,7 @@
 import math
 
 import pytest
+
 from zsamb_core.options import AdaIN, Share, StyleOptions
 from zsamb_core.prompts import prompt_lines
 

@@ -1,0 +1,111 @@
+"""The real ComfyUI in this process, the pack loaded the way it loads packs, and the embedded demo model."""
+
+import importlib.util
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+
+if not os.environ.get("COMFYUI_PATH"):
+    raise pytest.UsageError("the host tests need COMFYUI_PATH; run them with `python -m nox -s tests`")
+
+from comfy.cli_args import args  # noqa: E402 the host reads its arguments when it is imported
+
+args.cpu = not torch.cuda.is_available()
+args.use_pytorch_cross_attention = True
+
+
+def load_pack():
+    spec = importlib.util.spec_from_file_location(
+        "zsamb_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["zsamb_pack"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def pack():
+    return load_pack()
+
+
+@pytest.fixture(autouse=True)
+def inference():
+    """The host runs every node so."""
+    with torch.inference_mode():
+        yield
+
+
+@dataclass
+class Demo:
+    """The demo model and the stock nodes' work on it."""
+
+    model: object
+    clip: object
+    vae: object
+    pack: object
+
+    def encode(self, text):
+        return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
+
+    def prompts(self, *lines):
+        return self.pack.nodes.prompts.PromptSet.execute(self.clip, "\n".join(lines), "").result[0]
+
+    def patched(self, model=None, strength=1.0, shift=0.0, scale=1.0, reference=None):
+        node = self.pack.nodes.style_aligned.SharedAttention
+        return node.execute(model or self.model, strength, shift, scale, reference).result[0]
+
+    def adain(self, model=None, queries=True, keys=True, strength=1.0):
+        node = self.pack.nodes.style_aligned.AdaINQueries
+        return node.execute(model or self.model, queries, keys, strength).result[0]
+
+    def invert(self, picture, prompt="a star", steps=4, cfg=1.0, model=None, scheduler="simple"):
+        """STYLE_REFERENCE and the noised LATENT of a (1, H, W, 3) picture."""
+        latent = {"samples": self.vae.encode(picture)}
+        node = self.pack.nodes.style_aligned.DDIMInvert
+        encoded = self.encode(prompt), self.encode("")
+        return node.execute(model or self.model, latent, *encoded, steps, cfg, scheduler).result
+
+    def sample(self, model, positive, negative=None, batch=4, seed=5, steps=4, cfg=4.0, sampler="ddim", size=16):
+        """Latents from the stock KSampler, (batch, 4, size, size)."""
+        import nodes
+
+        latent = {"samples": torch.zeros(batch, 4, size, size)}
+        negative = self.encode("") if negative is None else negative
+        return nodes.common_ksampler(model, seed, steps, cfg, sampler, "simple", positive, negative, latent)[0]["samples"]
+
+
+@pytest.fixture(scope="session")
+def demo(pack):
+    return Demo(*pack.nodes.demo_model.LoadDemoModel.execute().result, pack)
+
+
+@pytest.fixture(scope="session")
+def star(demo):
+    """A reference: a star in a style that the model was never trained on, (1, 128, 128, 3)."""
+    import numpy as np
+    from demo.pictures import draw
+    from demo.styles import HELD_OUT
+
+    return torch.from_numpy(draw("star", HELD_OUT["lava"], np.random.default_rng(1)))[None].float()
+
+
+@pytest.fixture(scope="session")
+def reference(demo, star):
+    with torch.inference_mode():
+        return demo.invert(star)[0]
+
+
+PROMPTS = ("a cat", "a house", "a boat", "a flower")
+
+
+@pytest.fixture(scope="session")
+def four(demo):
+    with torch.inference_mode():
+        return demo.prompts(*PROMPTS)

@@ -1,0 +1,110 @@
+"""Bad input: a clear error that names the input, what was found and what to do, before any model call."""
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.host
+
+
+@pytest.fixture(scope="module")
+def sd15():
+    """A MODEL with SD1.5's wiring, tiny and untrained, built by the host."""
+    import comfy.model_patcher
+    import comfy.supported_models
+
+    config = comfy.supported_models.SD15({
+        "image_size": 8, "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_res_blocks": [1, 1],
+        "channel_mult": [1, 2], "transformer_depth": [1, 1], "transformer_depth_middle": 1,
+        "transformer_depth_output": [1, 1, 1, 1], "use_spatial_transformer": True, "context_dim": 32, "legacy": False,
+        "use_temporal_attention": False, "adm_in_channels": None,
+    })  # fmt: skip
+    config.unet_config.update(num_heads=4, num_head_channels=-1)
+    config.set_inference_dtype(torch.float32, None)
+    cpu = torch.device("cpu")
+    return comfy.model_patcher.ModelPatcher(config.get_model({}, device=cpu), cpu, cpu)
+
+
+def test_a_model_that_is_not_sdxl_is_refused(demo, star, sd15):
+    for call in (lambda: demo.patched(sd15), lambda: demo.adain(sd15), lambda: demo.invert(star, model=sd15)):
+        with pytest.raises(ValueError, match="model input is a BaseModel, expected an SDXL model"):
+            call()
+
+
+def test_sdxl_with_other_blocks_is_refused(pack, demo):
+    import comfy.model_patcher
+
+    host = pack.nodes._host.demo_model
+    config = host.DemoSDXL({**host.UNET_CONFIG, "transformer_depth": [0, 0, 0, 0, 1, 1]})
+    config.set_inference_dtype(torch.float32, None)
+    cpu = torch.device("cpu")
+    model = comfy.model_patcher.ModelPatcher(config.get_model({}, device=cpu), cpu, cpu)
+    with pytest.raises(ValueError, match="attention in the blocks input 7, input 8, middle 0"):
+        demo.patched(model)
+
+
+def test_a_latent_of_another_size_than_the_reference_is_refused(demo, four, reference, monkeypatch):
+    import comfy.sampler_helpers
+
+    def loaded(*_, **__):
+        raise AssertionError("the model was loaded before the sizes were checked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(comfy.sampler_helpers, "prepare_sampling", loaded)
+        with pytest.raises(ValueError, match="being sampled is 192 x 192 pixels .*expected 128 x 128"):
+            demo.sample(demo.patched(reference=reference), four, size=24)
+
+
+def test_prompts_only_takes_any_size(demo, four):
+    assert demo.sample(demo.patched(), four, size=24, steps=2).isfinite().all()
+
+
+def test_an_empty_prompt_set_is_refused(demo):
+    with pytest.raises(ValueError, match="Prompt Set: the prompts input is empty"):
+        demo.prompts("", "  ")
+
+
+@pytest.mark.parametrize("name", ["unet.safetensors", "text.safetensors", "vae.safetensors"])
+def test_a_missing_demo_file_is_named(pack, monkeypatch, tmp_path, name):
+    host = pack.nodes._host.demo_model
+    for path in host.WEIGHTS.glob("*.safetensors"):
+        if path.name != name:
+            (tmp_path / path.name).symlink_to(path)
+    monkeypatch.setattr(host, "WEIGHTS", tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"{name} was not found in {tmp_path}"):
+        pack.nodes.demo_model.LoadDemoModel.execute()
+
+
+def test_inversion_refuses_what_is_not_one_picture(demo):
+    node, cond = demo.pack.nodes.style_aligned.DDIMInvert, demo.encode("")
+
+    def invert(samples):
+        return node.execute(demo.model, {"samples": samples}, cond, cond, 2, 1.0, "simple")
+
+    with pytest.raises(ValueError, match="holds 3 pictures, expected one reference"):
+        invert(torch.ones(3, 4, 16, 16))
+    with pytest.raises(ValueError, match=r"shape \(1, 16, 16, 16\), expected one SDXL picture of 4 channels"):
+        invert(torch.ones(1, 16, 16, 16))
+    with pytest.raises(ValueError, match="empty"):
+        invert(torch.zeros(1, 4, 16, 16))
+
+
+def test_a_foreign_attention_replacement_is_not_silently_overwritten(demo):
+    model = demo.model.clone()
+    model.set_model_attn1_replace(lambda q, k, v, extra: q, "input", 4)
+    with pytest.raises(ValueError, match="already has its self-attention replaced"):
+        demo.patched(model)
+
+
+def test_an_area_prompt_with_a_reference_is_refused(demo, reference):
+    positive = demo.encode("a cat")
+    area = [[positive[0][0], {**positive[0][1], "area": (8, 8, 0, 0), "strength": 1.0}]]
+    with pytest.raises(ValueError, match="part of the picture"):
+        demo.sample(demo.patched(reference=reference), area + positive, batch=1)
+
+
+def test_a_picture_with_alpha_or_of_odd_size_becomes_a_reference(demo, star):
+    """The host's VAE Encode drops alpha and crops to a multiple of 8; the reference has that size."""
+    alpha = torch.cat([star, torch.ones_like(star[..., :1])], -1)
+    assert torch.equal(demo.invert(alpha)[0].path.points, demo.invert(star)[0].path.points)
+    odd = demo.invert(star[:, :101, :125])[0]
+    assert tuple(odd.latent_shape) == (4, 12, 15)

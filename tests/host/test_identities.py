@@ -1,0 +1,142 @@
+"""What must not change, does not: strength 0, other branches, the reference's own row, and how the host batches."""
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.host
+
+# Two ways of batching the same rows differ by fp32 rounding; sampled latents have a spread of about 8.
+CLOSE = {"rtol": 0, "atol": 2e-3}
+
+
+def test_strength_0_is_stock_bit_for_bit(demo, four, reference):
+    stock = demo.sample(demo.model, four)
+    assert torch.equal(demo.sample(demo.patched(strength=0.0), four), stock)
+    assert torch.equal(demo.sample(demo.patched(strength=0.0, reference=reference), four), stock)
+    assert torch.equal(demo.sample(demo.adain(strength=0.0), four), stock)
+
+
+def test_a_patched_branch_leaves_the_model_bit_identical(demo, four, reference):
+    stock = demo.sample(demo.model, four)
+    patched = demo.patched(reference=reference)
+    assert not torch.equal(demo.sample(patched, four), stock)
+    assert torch.equal(demo.sample(demo.model, four), stock)
+    assert torch.equal(demo.sample(demo.model.clone(), four), stock)
+
+
+def test_switching_a_patched_branch_off_again_is_stock(demo, four):
+    patched = demo.patched()
+    before = demo.sample(patched, four)
+    assert torch.equal(demo.sample(demo.patched(patched, strength=0.0), four), demo.sample(demo.model, four))
+    assert torch.equal(demo.sample(patched, four), before)
+
+
+def test_the_patch_does_something(demo, four, reference):
+    stock = demo.sample(demo.model, four)
+    for patched in (demo.patched(), demo.patched(reference=reference), demo.adain()):
+        assert (demo.sample(patched, four)[1:] - stock[1:]).abs().mean() > 0.02
+
+
+def test_the_first_picture_of_a_set_is_the_stock_picture(demo, four):
+    """It is the reference of all others, and a reference row's attention is plain attention."""
+    stock, aligned = demo.sample(demo.model, four), demo.sample(demo.patched(shift=0.7), four)
+    torch.testing.assert_close(aligned[0], stock[0], **CLOSE)
+
+
+def test_pictures_of_a_set_do_not_depend_on_each_other(demo, reference):
+    """With a reference from outside, a picture is the same alone and in company."""
+    together = demo.sample(demo.patched(reference=reference), demo.prompts("a cat", "a house"), batch=2)
+    latent = together[:1]
+    alone = demo.sample(demo.patched(reference=reference), demo.prompts("a cat"), batch=1)
+    torch.testing.assert_close(alone, latent, **CLOSE)
+
+
+@pytest.fixture(params=["prompts only", "reference"])
+def patched(request, demo, reference):
+    return demo.patched(shift=0.7, reference=reference if request.param == "reference" else None)
+
+
+def chunks_seen(model):
+    """Record how many cond entries the host puts into each model call."""
+    seen = []
+
+    def record(apply_model, call):
+        seen.append(len(call["cond_or_uncond"]))
+        return apply_model(call["input"], call["timestep"], **call["c"])
+
+    model = model.clone()
+    model.set_model_unet_function_wrapper(record)
+    return model, seen
+
+
+def test_joint_and_separate_calls_give_one_picture(demo, four, patched, monkeypatch):
+    joint_model, joint_chunks = chunks_seen(patched)
+    joint = demo.sample(joint_model, four)
+    assert set(joint_chunks) == {2}
+    with monkeypatch.context() as low_memory:
+        low_memory.setattr(type(patched), "get_free_memory", lambda self, device: 0)
+        split_model, split_chunks = chunks_seen(patched)
+        split = demo.sample(split_model, four)
+    assert set(split_chunks) == {1}
+    torch.testing.assert_close(split, joint, **CLOSE)
+
+
+def test_a_negative_of_another_length_gives_one_picture(demo, four, patched):
+    """Repeating a prompt's tokens changes nothing, but five times the length makes the host call separately."""
+    negative = demo.encode("")
+    long = [[negative[0][0].repeat(1, 5, 1), negative[0][1]]]
+    model, chunks = chunks_seen(patched)
+    separate = demo.sample(model, four, long)
+    assert set(chunks) == {1}
+    torch.testing.assert_close(separate, demo.sample(patched, four, negative), **CLOSE)
+
+
+def test_a_long_negative_prompt_runs(demo, four, patched):
+    assert demo.sample(patched, four, demo.encode("a car, " * 150)).isfinite().all()
+
+
+def test_cfg_1_with_and_without_the_negative_is_one_picture(demo, four, patched):
+    model, chunks = chunks_seen(patched)
+    alone = demo.sample(model, four, cfg=1.0)
+    assert set(chunks) == {1}
+    both = patched.clone()
+    both.set_model_sampler_cfg_function(lambda a: a["uncond"] + (a["cond"] - a["uncond"]) * a["cond_scale"], True)
+    torch.testing.assert_close(demo.sample(both, four, cfg=1.0), alone, **CLOSE)
+
+
+def test_node_order_does_not_matter(demo, four):
+    first = demo.adain(demo.patched(), keys=False, strength=0.5)
+    second = demo.patched(demo.adain(keys=False, strength=0.5))
+    assert torch.equal(demo.sample(first, four), demo.sample(second, four))
+    assert not torch.equal(demo.sample(first, four), demo.sample(demo.patched(), four))
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "euler_ancestral"])
+def test_stock_samplers_take_the_patched_model(demo, four, patched, sampler):
+    assert demo.sample(patched, four, sampler=sampler).isfinite().all()
+
+
+def test_sampler_custom_advanced_agrees_with_ksampler(demo, four, patched):
+    import comfy.samplers
+    from comfy_extras.nodes_custom_sampler import Noise_RandomNoise, SamplerCustomAdvanced
+
+    guider = comfy.samplers.CFGGuider(patched)
+    guider.set_conds(four, demo.encode(""))
+    guider.set_cfg(4.0)
+    sigmas = comfy.samplers.calculate_sigmas(patched.get_model_object("model_sampling"), "simple", 4)
+    custom = SamplerCustomAdvanced.execute(
+        Noise_RandomNoise(5), guider, comfy.samplers.sampler_object("ddim"), sigmas, {"samples": torch.zeros(4, 4, 16, 16)}
+    ).result[0]["samples"]
+    torch.testing.assert_close(custom, demo.sample(patched, four), **CLOSE)
+
+
+def test_prompt_set_rows_are_the_prompts(demo):
+    """Row i of a set is the conditioning of prompt i alone, whatever the lengths."""
+    lines = ["a cat", "a house " * 60, "a boat in neon style"]
+    rows = demo.prompts(*lines)
+    assert rows[0][0].shape[0] == rows[0][1]["pooled_output"].shape[0] == 3
+    for i, line in enumerate(lines):
+        alone = demo.encode(line.strip())[0]
+        repeats = rows[0][0].shape[1] // alone[0].shape[1]
+        assert torch.equal(rows[0][0][i : i + 1], alone[0].repeat(1, repeats, 1))
+        assert torch.equal(rows[0][1]["pooled_output"][i : i + 1], alone[1]["pooled_output"])

@@ -55,3 +55,10 @@ def measure(session: nox.Session) -> None:
     """Measure the demo model family against its bars."""
     set_up(session)
     session.run("python", "-m", "demo.measure", *session.posargs)
+
+
+@nox.session(**SHARED)
+def workflows(session: nox.Session) -> None:
+    """Derive workflows/*.json, for the canvas, from workflows/api/*.json."""
+    set_up(session)
+    session.run("python", "-m", "tools.ui_workflows")

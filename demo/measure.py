@@ -1,4 +1,5 @@
-"""Measure the demo family against its bars: ``nox -s measure``. Writes ``figures.json`` and ``output/measure/*.png``.
+"""Measure the demo family against its bars: ``nox -s measure``. Writes ``figures.json`` and
+``output/measure/*.png``.
 
 Everything is sampled in the host, with its own KSampler, from the committed weights.
 """
@@ -43,7 +44,9 @@ def vae_quality(vae, figures: dict) -> None:
         ("training styles", lambda: training_style(rng)),
         ("held-out styles", lambda: HELD_OUT[str(rng.choice(list(HELD_OUT)))]),
     ):
-        drawn = torch.from_numpy(np.stack([draw(str(rng.choice(names)), pick(), rng) for _ in range(120)])).float()
+        drawn = torch.from_numpy(
+            np.stack([draw(str(rng.choice(names)), pick(), rng) for _ in range(120)])
+        ).float()
         back = torch.cat([vae.decode(vae.encode(part)).clamp(0, 1) for part in drawn.split(24)])
         figures[f"VAE PSNR dB, {label}, 120 pictures"] = round(psnr(back, drawn), 2)
 
@@ -58,13 +61,17 @@ def objects_and_styles(model, clip, vae, out: Path, figures: dict) -> None:
     for obj, positive in encode.items():
         latent = {"samples": torch.zeros(20, 4, 16, 16)}
         seed = 100 + list(OBJECTS).index(obj)
-        latent = nodes.common_ksampler(model, seed, positive=positive, negative=empty, latent=latent, **SAMPLER)[0]
+        latent = nodes.common_ksampler(
+            model, seed, positive=positive, negative=empty, latent=latent, **SAMPLER
+        )[0]
         pictures += list(vae.decode(latent["samples"]).clamp(0, 1).numpy())
         wanted += [obj] * 20
     seen = classify(judge, pictures)
     right = [a == b for a, b in zip(seen, wanted, strict=True)]
     figures["object accuracy, 240 sampled pictures"] = round(float(np.mean(right)), 4)
-    figures["object accuracy by object"] = {o: sum(right[i * 20 : i * 20 + 20]) / 20 for i, o in enumerate(OBJECTS)}
+    figures["object accuracy by object"] = {
+        o: sum(right[i * 20 : i * 20 + 20]) / 20 for i, o in enumerate(OBJECTS)
+    }
     figures["style consistency among seeds of one prompt"] = round(
         float(np.mean([consistency(pictures[i * 20 : i * 20 + 20]) for i in range(len(OBJECTS))])), 3
     )
@@ -73,13 +80,17 @@ def objects_and_styles(model, clip, vae, out: Path, figures: dict) -> None:
     for style in STYLES:
         positive = clip.encode_from_tokens_scheduled(clip.tokenize(caption("cat", style)))
         latent = {"samples": torch.zeros(6, 4, 16, 16)}
-        latent = nodes.common_ksampler(model, 7, positive=positive, negative=empty, latent=latent, **SAMPLER)[0]
+        latent = nodes.common_ksampler(model, 7, positive=positive, negative=empty, latent=latent, **SAMPLER)[
+            0
+        ]
         named.append(list(vae.decode(latent["samples"]).clamp(0, 1).numpy()))
     sheet(named).save(out / "named_styles.png")
 
 
 def descriptor_quality(figures: dict) -> None:
-    """Does the descriptor see style and not content? Cosines on drawn pairs that share one and not the other."""
+    """Does the descriptor see style and not content? Cosines on drawn pairs that share one and not the
+    other.
+    """
     rng, same_style, same_object = np.random.default_rng(55), [], []
     names = list(OBJECTS)
     for _ in range(300):
@@ -95,7 +106,9 @@ def descriptor_quality(figures: dict) -> None:
 
 
 def inversion_quality(pack, model, clip, vae, figures: dict) -> None:
-    """DDIM Invert, then the stock KSampler from the inverted latent, same prompt: how much of the picture returns?"""
+    """DDIM Invert, then the stock KSampler from the inverted latent, same prompt: how much of the picture
+    returns?
+    """
     import comfy.sample
 
     node, rows = pack.nodes.style_aligned.DDIMInvert, {}
@@ -109,13 +122,19 @@ def inversion_quality(pack, model, clip, vae, figures: dict) -> None:
                 positive, empty = (
                     clip.encode_from_tokens_scheduled(clip.tokenize(t)) for t in (caption(obj), "")
                 )
-                latent = node.execute(model, {"samples": start}, positive, empty, steps, cfg, "simple").result[1]
+                latent = node.execute(
+                    model, {"samples": start}, positive, empty, steps, cfg, "simple"
+                ).result[1]
                 back = comfy.sample.sample(
                     model, torch.zeros_like(start), steps, cfg, "ddim", "simple", positive, empty,
                     latent["samples"], disable_noise=True, disable_pbar=True,
                 )  # fmt: skip
-                values.append((psnr(vae.decode(back).clamp(0, 1), vae.decode(start).clamp(0, 1)),
-                               psnr(back / 40 + 0.5, start / 40 + 0.5)))
+                values.append(
+                    (
+                        psnr(vae.decode(back).clamp(0, 1), vae.decode(start).clamp(0, 1)),
+                        psnr(back / 40 + 0.5, start / 40 + 0.5),
+                    )
+                )
             rows[f"{steps} steps, cfg {cfg:g}"] = round(float(np.mean([v[0] for v in values])), 2)
     figures["inversion PSNR dB against the VAE's own reconstruction"] = rows
 

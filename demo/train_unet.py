@@ -190,7 +190,7 @@ def main() -> None:
         rate = min(1, (step + 1) / 300) * (0.03 + 0.97 * (0.5 + 0.5 * math.cos(math.pi * done)))
         for group in optimiser.param_groups:
             group["lr"] = 5e-4 * rate
-        sheets = step % 2 == 1
+        sheets = step % 3 > 0
         z, texts = draw_batch(rng, latents, names, sheets, 16 if sheets else 48)
         z = z.to(device())
         side = float(z.shape[-1] * 8)

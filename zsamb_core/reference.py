@@ -2,7 +2,7 @@
 it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -34,12 +34,10 @@ class Path:
         """The points at ``sigma`` (B,): (B, C, h, w). Beyond the last node the last segment's direction
         goes on; below the first node the first segment's does.
         """
-        nodes = self.sigmas.to(sigma.device, torch.float64)
-        points = self.points.to(sigma.device)
-        s = sigma.to(torch.float64)
+        nodes, points, s = self.sigmas.to(sigma.device), self.points.to(sigma.device), sigma.float()
         i = torch.searchsorted(nodes, s).clamp(1, len(nodes) - 1)
-        part = ((s - nodes[i - 1]) / (nodes[i] - nodes[i - 1])).to(points.dtype).view(-1, 1, 1, 1)
-        return points[i - 1] + part * (points[i] - points[i - 1])
+        part = ((s - nodes[i - 1]) / (nodes[i] - nodes[i - 1])).view(-1, 1, 1, 1)
+        return torch.lerp(points[i - 1], points[i], part)
 
 
 @dataclass(frozen=True)
@@ -56,3 +54,8 @@ class StyleReference:
     def latent_shape(self) -> torch.Size:
         """(C, h, w)."""
         return self.path.points.shape[1:]
+
+    def to(self, device: torch.device) -> "StyleReference":
+        """The same reference with its path on ``device``."""
+        path = Path(self.path.sigmas.to(device), self.path.points.to(device))
+        return replace(self, path=path)

@@ -73,6 +73,7 @@ def with_style(model, node: str, **changes):
         for name, number in blocks:
             clone.set_model_attn1_replace(attend, name, number)
         clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, OPTIONS, prepare_run)
+        clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, OPTIONS, count_reference_row)
         clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, OPTIONS, add_reference_rows)
     clone.model_options["transformer_options"] = {
         **clone.model_options["transformer_options"],
@@ -103,9 +104,18 @@ def prepare_run(executor, noise, latent_image, *args, **kwargs):
         if options.reference is not None:
             check_size(options.reference, noise)
             conds = encode_reference(guider.model_patcher, options.reference, noise)
+            options = replace(options, reference=options.reference.to(guider.model_patcher.load_device))
         # The guider's model options are this run's own copy; the host puts the originals back afterwards.
         guider.model_options["transformer_options"] = {**transformer_options, RUN: Run(options, names, conds)}
     return executor(noise, latent_image, *args, **kwargs)
+
+
+def count_reference_row(executor, model, noise_shape, *args, model_options=None, **kwargs):
+    """PREPARE_SAMPLING wrapper: the memory estimate must know of the row that a reference adds."""
+    run = (model_options or {}).get("transformer_options", {}).get(RUN)
+    if run is not None and run.options.reference is not None:
+        noise_shape = [noise_shape[0] + 1, *noise_shape[1:]]
+    return executor(model, noise_shape, *args, model_options=model_options, **kwargs)
 
 
 def check_size(reference: StyleReference, noise: torch.Tensor) -> None:

@@ -72,13 +72,17 @@ class Demo:
         encoded = self.encode(prompt), self.encode("")
         return node.execute(model or self.model, latent, *encoded, steps, cfg, scheduler).result
 
-    def sample(self, model, positive, negative=None, batch=4, seed=5, steps=4, cfg=4.0, sampler="ddim", size=16):
+    def sample(
+        self, model, positive, negative=None, batch=4, seed=5, steps=4, cfg=4.0, sampler="ddim", size=16
+    ):
         """Latents from the stock KSampler, (batch, 4, size, size)."""
         import nodes
 
         latent = {"samples": torch.zeros(batch, 4, size, size)}
         negative = self.encode("") if negative is None else negative
-        return nodes.common_ksampler(model, seed, steps, cfg, sampler, "simple", positive, negative, latent)[0]["samples"]
+        return nodes.common_ksampler(model, seed, steps, cfg, sampler, "simple", positive, negative, latent)[
+            0
+        ]["samples"]
 
 
 @pytest.fixture(scope="session")
@@ -90,6 +94,7 @@ def demo(pack):
 def star(demo):
     """A reference: a star in a style that the model was never trained on, (1, 128, 128, 3)."""
     import numpy as np
+
     from demo.pictures import draw
     from demo.styles import HELD_OUT
 

@@ -24,7 +24,7 @@ def test_weights_are_fp16_and_small():
 
 
 def test_clip_wiring_is_sdxl_s(demo):
-    (context, details), = demo.encode("a cat")
+    ((context, details),) = demo.encode("a cat")
     assert context.shape == (1, 77, 192)
     assert details["pooled_output"].shape == (1, 128)
     assert not torch.equal(context, demo.encode("a house")[0][0])
@@ -46,6 +46,7 @@ def test_vae_encode_and_decode_nodes(demo, star):
 
 def test_lora_clones_change_the_clone_alone(demo, four, tmp_path, monkeypatch):
     import folder_paths
+
     import nodes
 
     weight = demo.model.model.diffusion_model.output_blocks[1][1].transformer_blocks[0].attn1.to_q.weight

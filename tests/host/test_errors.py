@@ -15,8 +15,8 @@ def sd15():
     config = comfy.supported_models.SD15({
         "image_size": 8, "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_res_blocks": [1, 1],
         "channel_mult": [1, 2], "transformer_depth": [1, 1], "transformer_depth_middle": 1,
-        "transformer_depth_output": [1, 1, 1, 1], "use_spatial_transformer": True, "context_dim": 32, "legacy": False,
-        "use_temporal_attention": False, "adm_in_channels": None,
+        "transformer_depth_output": [1, 1, 1, 1], "use_spatial_transformer": True, "context_dim": 32,
+        "legacy": False, "use_temporal_attention": False, "adm_in_channels": None,
     })  # fmt: skip
     config.unet_config.update(num_heads=4, num_head_channels=-1)
     config.set_inference_dtype(torch.float32, None)

@@ -1,4 +1,6 @@
-"""What must not change, does not: strength 0, other branches, the reference's own row, and how the host batches."""
+"""What must not change, does not: strength 0, other branches, the reference's own row, and how the host
+batches.
+"""
 
 import pytest
 import torch
@@ -82,7 +84,9 @@ def test_joint_and_separate_calls_give_one_picture(demo, four, patched, monkeypa
 
 
 def test_a_negative_of_another_length_gives_one_picture(demo, four, patched):
-    """Repeating a prompt's tokens changes nothing, but five times the length makes the host call separately."""
+    """Repeating a prompt's tokens changes nothing, but five times the length makes the host call
+    separately.
+    """
     negative = demo.encode("")
     long = [[negative[0][0].repeat(1, 5, 1), negative[0][1]]]
     model, chunks = chunks_seen(patched)
@@ -100,7 +104,9 @@ def test_cfg_1_with_and_without_the_negative_is_one_picture(demo, four, patched)
     alone = demo.sample(model, four, cfg=1.0)
     assert set(chunks) == {1}
     both = patched.clone()
-    both.set_model_sampler_cfg_function(lambda a: a["uncond"] + (a["cond"] - a["uncond"]) * a["cond_scale"], True)
+    both.set_model_sampler_cfg_function(
+        lambda a: a["uncond"] + (a["cond"] - a["uncond"]) * a["cond_scale"], True
+    )
     torch.testing.assert_close(demo.sample(both, four, cfg=1.0), alone, **CLOSE)
 
 
@@ -125,7 +131,11 @@ def test_sampler_custom_advanced_agrees_with_ksampler(demo, four, patched):
     guider.set_cfg(4.0)
     sigmas = comfy.samplers.calculate_sigmas(patched.get_model_object("model_sampling"), "simple", 4)
     custom = SamplerCustomAdvanced.execute(
-        Noise_RandomNoise(5), guider, comfy.samplers.sampler_object("ddim"), sigmas, {"samples": torch.zeros(4, 4, 16, 16)}
+        Noise_RandomNoise(5),
+        guider,
+        comfy.samplers.sampler_object("ddim"),
+        sigmas,
+        {"samples": torch.zeros(4, 4, 16, 16)},
     ).result[0]["samples"]
     torch.testing.assert_close(custom, demo.sample(patched, four), **CLOSE)
 

@@ -14,7 +14,16 @@ def regenerate(demo, latent, prompt, steps, cfg):
     import nodes
 
     return nodes.common_ksampler(
-        demo.model, 0, steps, cfg, "ddim", "simple", demo.encode(prompt), demo.encode(""), latent, disable_noise=True
+        demo.model,
+        0,
+        steps,
+        cfg,
+        "ddim",
+        "simple",
+        demo.encode(prompt),
+        demo.encode(""),
+        latent,
+        disable_noise=True,
     )[0]["samples"]
 
 
@@ -34,7 +43,9 @@ def test_the_path_starts_at_the_picture_and_ends_at_the_latent(demo, star):
     assert float(path.sigmas[-1]) == pytest.approx(float(sampling.sigma_max))
     start = demo.model.model.process_latent_in(demo.vae.encode(star)) * (1 + path.sigmas[0] ** 2).sqrt()
     torch.testing.assert_close(path.points[:1], start, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(demo.model.model.process_latent_out(path.points[-1:]), latent["samples"], rtol=1e-5, atol=0.1)
+    torch.testing.assert_close(
+        demo.model.model.process_latent_out(path.points[-1:]), latent["samples"], rtol=1e-5, atol=0.1
+    )
 
 
 def test_style_patches_are_left_out_of_inversion(demo, star, reference):

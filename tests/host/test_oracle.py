@@ -15,7 +15,9 @@ def normalise(x, ref):
 
 
 def attention(q, k, v, shift_from=None, shift=0.0):
-    """softmax(q k^T / sqrt(d)) v for one head, with ``shift`` on the logits of the keys from ``shift_from`` on."""
+    """softmax(q k^T / sqrt(d)) v for one head, with ``shift`` on the logits of the keys from ``shift_from``
+    on.
+    """
     logits = q @ k.T / math.sqrt(q.shape[-1])
     if shift_from is not None:
         logits[:, shift_from:] += shift
@@ -70,7 +72,10 @@ def layers(demo):
 def test_every_layer_is_equation_3(demo, four, reference, layers, mode, shift, scale):
     extra = 1 if mode == "reference" else 0
     demo.sample(
-        demo.patched(shift=shift, scale=scale, reference=reference if extra else None), four, steps=2, sampler="euler"
+        demo.patched(shift=shift, scale=scale, reference=reference if extra else None),
+        four,
+        steps=2,
+        sampler="euler",
     )
     assert len(layers) == 12  # eleven blocks, one of which holds two
     worst = 0.0

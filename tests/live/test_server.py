@@ -1,0 +1,188 @@
+"""The pack in a real server: it loads quietly, its workflows run, its errors arrive."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tools import workflows
+from tools.server import ServerError
+
+pytestmark = pytest.mark.live
+
+NODES = {
+    "ZSAMB_SharedAttention",
+    "ZSAMB_AdaINQueries",
+    "ZSAMB_DDIMInvert",
+    "ZSAMB_PromptSet",
+    "ZSAMB_LoadDemoModel",
+}
+WORKFLOWS = sorted(p.stem for p in workflows.FOLDER.glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def object_info(server):
+    return server.get("/object_info")
+
+
+@pytest.fixture
+def reference(server):
+    from demo.pictures import draw
+    from demo.styles import HELD_OUT
+
+    picture = draw("star", HELD_OUT["lava"], np.random.default_rng(1))
+    Image.fromarray((picture * 255).astype(np.uint8)).save(server.base / "input" / "reference.png")
+
+
+def quick(name):
+    """A shipped workflow on the demo model, with few steps."""
+    return workflows.fill(workflows.demo_twin(workflows.load(name)), steps=3)
+
+
+def test_the_pack_loads_without_a_word(server):
+    log = server.log.read_text()
+    assert "Import times for custom nodes" in log
+    assert [
+        line
+        for line in log.splitlines()
+        if re.search("zsamb", line, re.I) and not re.search(r"seconds: .*custom_nodes.zsamb$", line.strip())
+    ] == []
+
+
+def test_every_node_is_there_with_texts(object_info):
+    assert {n for n in object_info if n.startswith("ZSAMB_")} == NODES
+    for name in NODES:
+        info = object_info[name]
+        assert info["display_name"] and info["description"] and info["search_aliases"], name
+        for group in info["input"].values():
+            for key, (_, options) in group.items():
+                assert options.get("tooltip"), f"{name}.{key}"
+
+
+def test_every_node_is_in_a_workflow_or_is_its_alternative():
+    used = {node["class_type"] for name in WORKFLOWS for node in workflows.load(name).values()}
+    # The demo loader stands in for the checkpoint loader, AdaIN Queries refines what SharedAttention does.
+    assert NODES - used == {"ZSAMB_LoadDemoModel", "ZSAMB_AdaINQueries"}
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_every_workflow_runs(server, reference, name):
+    steps = []
+    pictures = server.run(quick(name), lambda node, step, total: steps.append((node, step, total)))
+    assert len(pictures) == 4
+    assert all(p.shape == (128, 128, 3) and p.std() > 0.01 for p in pictures)
+    assert ("KSampler", 3, 3) in steps
+    if "reference" in name:
+        assert any(node == "ZSAMB_DDIMInvert" and 0 < step <= total for node, step, total in steps)
+
+
+def test_strength_changes_the_pictures_and_0_does_not_touch_the_first(server):
+    aligned, stock = (
+        server.run(workflows.fill(quick("style_aligned_prompts"), style="", strength=s)) for s in (1.0, 0.0)
+    )
+    assert np.abs(aligned[0] - stock[0]).max() <= 2 / 255
+    assert max(np.abs(a - b).mean() for a, b in zip(aligned[1:], stock[1:], strict=True)) > 0.003
+
+
+def test_errors_reach_the_caller(server, reference):
+    wrong = workflows.set_titled(quick("style_aligned_reference"), "Empty Latent Image", width=192)
+    with pytest.raises(ServerError, match="being sampled is 192 x 128 pixels"):
+        server.run(wrong)
+    with pytest.raises(ServerError, match="prompts input is empty"):
+        server.run(workflows.fill(quick("style_aligned_prompts"), prompts="  "))
+    with pytest.raises(ServerError, match="strength.*1.0"):
+        server.run(workflows.fill(quick("style_aligned_prompts"), strength=7))
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_the_canvas_form_says_what_the_api_form_says(object_info, name):
+    """Read the UI file back the way the front end does, and compare."""
+    ui = json.loads((workflows.FOLDER.parent / f"{name}.json").read_text())
+    links = {link[0]: link for link in ui["links"]}
+    api = {}
+    for node in ui["nodes"]:
+        info, values, inputs = object_info[node["type"]], list(node["widgets_values"]), {}
+        for group in ("required", "optional"):
+            for key in info["input_order"].get(group, []):
+                kind, *rest = info["input"][group][key]
+                options = rest[0] if rest else {}
+                if isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
+                    inputs[key] = values.pop(0)
+                    if options.get("control_after_generate") or options.get("image_upload"):
+                        values.pop(0)
+        assert values == []
+        for socket in node["inputs"]:
+            if socket["link"] is not None:
+                _, source, slot, target, _, _ = links[socket["link"]]
+                assert target == node["id"]
+                inputs[socket["name"]] = [str(source), slot]
+        api[str(node["id"])] = {
+            "class_type": node["type"],
+            "inputs": inputs,
+            "_meta": {"title": node["title"]},
+        }
+    assert api == workflows.load(name)
+
+
+def test_the_template_browser_lists_the_workflows(server):
+    listed = server.get("/workflow_templates")
+    assert sorted(listed["zsamb"]) == WORKFLOWS
+
+
+def test_a_copy_of_the_pack_passes_the_host_s_own_check(tmp_path, monkeypatch):
+    """Not a link but a copy in custom_nodes, and the host's import check for CI."""
+    import os
+
+    from tools import server as server_module
+    from tools.host import find_host
+
+    def refuse(*_, **__):
+        raise OSError("no links here")
+
+    (tmp_path / "custom_nodes").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "symlink", refuse)
+        server_module.link_pack(tmp_path / "custom_nodes" / "zsamb")
+    assert not (tmp_path / "custom_nodes" / "zsamb").is_symlink()
+    command = [
+        sys.executable,
+        str(find_host() / "main.py"),
+        "--quick-test-for-ci",
+        "--base-directory",
+        str(tmp_path),
+        "--database-url",
+        "sqlite:///:memory:",
+        "--disable-api-nodes",
+        *server_module.device_args(),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0
+    assert re.search(r"seconds: .*custom_nodes.zsamb", said)
+    assert "IMPORT FAILED" not in said and "Traceback" not in said
+
+
+def test_importing_the_pack_adds_nothing_heavy():
+    """After the host's own imports, only the pack's own modules are new."""
+    from tools.host import find_host
+
+    root = workflows.FOLDER.parents[1]
+    code = f"""
+import importlib.util, sys
+sys.path.insert(0, {str(find_host())!r})
+from comfy.cli_args import args
+args.cpu = True
+import nodes, comfy.samplers, comfy_api.latest, comfy.sd
+before = set(sys.modules)
+spec = importlib.util.spec_from_file_location(
+    'pack', {str(root / "__init__.py")!r}, submodule_search_locations=[{str(root)!r}])
+sys.modules['pack'] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+print(sorted(m for m in set(sys.modules) - before if m.split('.')[0] != 'pack'))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

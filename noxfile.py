@@ -62,3 +62,11 @@ def workflows(session: nox.Session) -> None:
     """Derive workflows/*.json, for the canvas, from workflows/api/*.json."""
     set_up(session)
     session.run("python", "-m", "tools.ui_workflows")
+
+
+@nox.session(**SHARED)
+def benchmarks(session: nox.Session) -> None:
+    """Speed, as ratios measured side by side."""
+    set_up(session)
+    session.run("python", "-m", "benchmarks.shared_attention", *session.posargs)
+    session.run("python", "-m", "benchmarks.import_time")

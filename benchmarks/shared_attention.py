@@ -35,6 +35,30 @@ def explicit(q, k, v, k_ref, v_ref, heads, shift):
     return torch.softmax(logits, -1) @ torch.cat([v, v_ref], 2)
 
 
+def compare(tokens: int, heads: int, targets: int, rounds: int, device: str, dtype: torch.dtype) -> None:
+    shift = math.log(2)
+    q, k, v = (torch.randn(1, targets, tokens, heads * 64, device=device, dtype=dtype) for _ in range(3))
+    k_ref, v_ref = (torch.randn(1, tokens, heads * 64, device=device, dtype=dtype) for _ in range(2))
+    ways = {
+        "plain self-attention": lambda: plain(q, k, v, heads),
+        "log-sum-exp merge": lambda: shared_attention(q, k, v, k_ref, v_ref, heads, shift),
+        "concatenated keys": lambda: concatenated(q, k, v, k_ref, v_ref, heads, shift),
+        "explicit softmax": lambda: explicit(q, k, v, k_ref, v_ref, heads, shift),
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds + 1):  # the first round warms up
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            times[name].append(time.perf_counter() - start)
+    base = times["plain self-attention"][1:]
+    for name, taken in times.items():
+        ratio = statistics.median(t / b for t, b in zip(taken[1:], base, strict=True))
+        print(f"{tokens} tokens  {name:22} {ratio:5.2f} x plain")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--targets", type=int, default=2)
@@ -42,30 +66,9 @@ def main() -> None:
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.float16 if device == "cuda" else torch.float32
-    shift = math.log(2)
     print(f"{device}, {dtype}, {options.targets} targets, one reference, medians of {options.rounds} rounds")
     for tokens, heads in ((4096, 10), (1024, 20)):
-        shape = (1, options.targets, tokens, heads * 64)
-        q, k, v = (torch.randn(shape, device=device, dtype=dtype) for _ in range(3))
-        k_ref, v_ref = (torch.randn(1, tokens, heads * 64, device=device, dtype=dtype) for _ in range(2))
-        ways = {
-            "plain self-attention": lambda: plain(q, k, v, heads),
-            "log-sum-exp merge": lambda: shared_attention(q, k, v, k_ref, v_ref, heads, shift),
-            "concatenated keys": lambda: concatenated(q, k, v, k_ref, v_ref, heads, shift),
-            "explicit softmax": lambda: explicit(q, k, v, k_ref, v_ref, heads, shift),
-        }
-        times: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(options.rounds + 1):
-            for name, way in ways.items():
-                start = time.perf_counter()
-                way()
-                if device == "cuda":
-                    torch.cuda.synchronize()
-                times[name].append(time.perf_counter() - start)
-        base = times["plain self-attention"][1:]
-        for name, taken in times.items():
-            ratio = statistics.median(t / b for t, b in zip(taken[1:], base, strict=True))
-            print(f"{tokens} tokens  {name:22} {ratio:5.2f} x plain")
+        compare(tokens, heads, options.targets, options.rounds, device, dtype)
 
 
 if __name__ == "__main__":

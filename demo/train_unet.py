@@ -1,8 +1,11 @@
 """Train the demo UNet and its two text encoders together: ``python -m demo.train_unet --minutes 95``.
 
-v-prediction with zero terminal SNR, so that the noise does not decide the palette, on single pictures and
-on 2 x 2 contact sheets of different objects in one style, so that self-attention learns to carry style
-between distant regions. On Linux without CUDA, glibc gives the large tensors back to the system at every
+v-prediction with zero terminal SNR, so that the noise does not decide the palette. A third of the steps draw
+single pictures. The others draw contact sheets: four pictures of different objects in one style, each with
+its own caption, which see each other through self-attention alone (convolutions and norms stay within a
+picture), so that self-attention learns to carry style. AdaIN, shifts and one-way sharing are never trained.
+
+On Linux without CUDA, glibc gives the large tensors back to the system at every
 step; with ``MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=20000000000 MALLOC_TOP_PAD_=500000000`` in the
 environment it keeps them, which is 1.5 times as fast. Writes ``weights/unet.safetensors`` and
 ``weights/text.safetensors`` (fp16, moving averages).
@@ -87,38 +90,41 @@ class Captions:
         )
 
 
-def words(rng: np.random.Generator, objects: list[str], style: str, style_share: float) -> str:
-    """A caption for one picture or for a sheet: sometimes empty, sometimes with words the model does not
+def words(rng: np.random.Generator, obj: str, style: str) -> str:
+    """A caption: sometimes with the style's name, sometimes empty, sometimes with words the model does not
     know.
     """
     if rng.random() < 0.1:
         return ""
-    named = style if style and rng.random() < style_share else None
-    text = ", ".join(caption(o) for o in objects) if len(objects) > 1 else caption(objects[0])
-    if named:
-        text += f" in {named} style"
-    if rng.random() < 0.06:
-        text += ", xylophone quartz"  # two words outside the vocabulary, to train the unknown row
-    return text
+    text = caption(obj, style if style and rng.random() < 0.4 else None)
+    # Two words outside the vocabulary, to train the unknown row.
+    return text + ", xylophone quartz" if rng.random() < 0.06 else text
 
 
-def draw_batch(
-    rng, latents: torch.Tensor, names: list[str], sheets: bool, count: int
-) -> tuple[torch.Tensor, list[str]]:
-    """Latents (count, 4, h, w) and captions: single pictures, or 2 x 2 sheets of four objects in one
-    style.
+def draw_batch(rng, latents: torch.Tensor, names: list[str], count: int, per_style: int):
+    """Latents (count * per_style, 4, h, w) and their captions: ``per_style`` different objects of each of
+    ``count`` styles.
     """
     objects, x, texts = list(OBJECTS), [], []
     for g in rng.integers(0, len(latents), count):
-        if sheets:
-            picked = rng.choice(len(objects), 4, replace=False)
-            a, b, c, d = latents[g, picked].float()
-            x.append(torch.cat([torch.cat([a, b], 2), torch.cat([c, d], 2)], 1))
-        else:
-            picked = rng.integers(0, len(objects), 1)
-            x.append(latents[g, picked[0]].float())
-        texts.append(words(rng, [objects[i] for i in picked], names[g], 0.3 if sheets else 0.5))
-    return torch.stack(x), texts
+        picked = rng.choice(len(objects), per_style, replace=False)
+        x.append(latents[g, picked].float())
+        texts += [words(rng, objects[i], names[g]) for i in picked]
+    return torch.cat(x), texts
+
+
+class SheetAttention:
+    """The host's attention function, with self-attention across each run of ``rows`` pictures."""
+
+    def __init__(self, attention):
+        self.attention, self.rows = attention, 1
+
+    def __call__(self, q, k, v, heads, *args, **kwargs):
+        if self.rows == 1 or q.shape != k.shape:  # cross-attention keeps to its own caption
+            return self.attention(q, k, v, heads, *args, **kwargs)
+        q, k, v = (x.reshape(-1, self.rows * x.shape[1], x.shape[2]) for x in (q, k, v))
+        out = self.attention(q, k, v, heads, *args, **kwargs)
+        return out.reshape(-1, out.shape[1] // self.rows, out.shape[2])
 
 
 def export(unet: dict[str, torch.Tensor], text: dict[str, torch.Tensor], token_ids: list[int]) -> None:
@@ -142,10 +148,9 @@ def main() -> None:
     from comfy.ldm.modules.diffusionmodules.openaimodel import Timestep, UNetModel
     from comfy.model_sampling import ModelSamplingDiscrete
 
-    if (
-        device().type == "cpu"
-    ):  # the fused kernel's backward is far slower there than two plain matrix products
-        attention.optimized_attention = attention.attention_basic
+    # On a CPU the fused kernel's backward is far slower than two plain matrix products.
+    kernel = attention.attention_basic if device().type == "cpu" else attention.attention_pytorch
+    attention.optimized_attention = sheet_attention = SheetAttention(kernel)
 
     torch.manual_seed(options.seed)
     captions = Captions()
@@ -160,7 +165,8 @@ def main() -> None:
             nn.init.zeros_(module.bias)
     schedule = ModelSamplingDiscrete(type("C", (), {"sampling_settings": SAMPLING})()).sigmas.to(device())
     alpha_bar = 1 / (1 + schedule.square())
-    embed = Timestep(256)
+    embed, side, crop = Timestep(256), torch.tensor([128.0]), torch.zeros(1)
+    sizes = torch.cat([embed(s) for s in (side, side, crop, crop, side, side)]).flatten().to(device())
     models = nn.ModuleDict({"unet": unet, "text": towers})
     average = {k: v.detach().clone() for k, v in models.state_dict().items()}
     optimiser = torch.optim.AdamW(models.parameters(), lr=5e-4, betas=(0.9, 0.99), weight_decay=0.01)
@@ -191,17 +197,12 @@ def main() -> None:
         for group in optimiser.param_groups:
             group["lr"] = 5e-4 * rate
         sheets = step % 3 > 0
-        z, texts = draw_batch(rng, latents, names, sheets, 16 if sheets else 48)
+        rows = sheet_attention.rows = 4 if sheets else 1
+        z, texts = draw_batch(rng, latents, names, 48 // rows, rows)
         z = z.to(device())
-        side = float(z.shape[-1] * 8)
-        t = torch.randint(0, 1000, (len(z),), device=z.device)
+        t = torch.randint(0, 1000, (len(z) // rows,), device=z.device).repeat_interleave(rows)
         a = alpha_bar[t].view(-1, 1, 1, 1)
         noise = torch.randn_like(z)
-        sizes = (
-            torch.cat([embed(torch.tensor([s])) for s in (side, side, 0.0, 0.0, side, side)])
-            .flatten()
-            .to(z.device)
-        )
         with torch.autocast(device().type, torch.bfloat16):
             context, pooled = towers(*captions.batch(towers, texts))
             y = torch.cat([pooled, sizes.expand(len(z), -1)], 1)

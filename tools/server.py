@@ -130,8 +130,7 @@ class Server:
             if "prompt_id" not in answer:
                 raise ServerError(_refusal(answer))
             await self._follow(socket_, workflow, answer["prompt_id"], progress)
-            async with session.get(f"{self.url}/history/{answer['prompt_id']}") as response:
-                outputs = (await response.json())[answer["prompt_id"]]["outputs"]
+            outputs = (await self._history(session, answer["prompt_id"]))["outputs"]
             pictures = []
             for node in sorted(outputs, key=int):
                 for image in outputs[node].get("images", []):
@@ -139,6 +138,16 @@ class Server:
                         data = await response.read()
                     pictures.append(np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.float32) / 255)
             return pictures
+
+    async def _history(self, session: aiohttp.ClientSession, prompt_id: str) -> dict:
+        """A finished run's record; the host files it a moment after it says that the run is done."""
+        for _ in range(100):
+            async with session.get(f"{self.url}/history/{prompt_id}") as response:
+                history = await response.json()
+            if prompt_id in history:
+                return history[prompt_id]
+            await asyncio.sleep(0.1)
+        raise ServerError(f"ComfyUI keeps no record of the run; see {self.log}")
 
     async def _follow(self, socket_, workflow: Workflow, prompt_id: str, progress: Progress | None) -> None:
         while True:

@@ -34,7 +34,8 @@ class Path:
         """The points at ``sigma`` (B,): (B, C, h, w). Beyond the last node the last segment's direction
         goes on; below the first node the first segment's does.
         """
-        nodes, points, s = self.sigmas.to(sigma.device), self.points.to(sigma.device), sigma.float()
+        nodes, points = self.sigmas.to(sigma.device), self.points.to(sigma.device)
+        s = sigma.float().contiguous()
         i = torch.searchsorted(nodes, s).clamp(1, len(nodes) - 1)
         part = ((s - nodes[i - 1]) / (nodes[i] - nodes[i - 1])).view(-1, 1, 1, 1)
         return torch.lerp(points[i - 1], points[i], part)

@@ -1,72 +1,80 @@
-"""``nox -s demo`` makes the pictures, ``nox -s tests`` runs every check. Both install what they need
-themselves.
-"""
+"""``nox -s demo`` makes the pictures, ``nox -s tests`` runs every check. Both install what they need."""
+
+import os
+import sys
+from pathlib import Path
 
 import nox
 
 nox.options.sessions = ["tests"]
-nox.options.reuse_existing_virtualenvs = True
+# nox gives each session an environment of its own; torch is large, so these share one.
+nox.options.default_venv_backend = "none"
 
+VENV = Path(__file__).parent / ".nox" / "z-samb"
+PYTHON = str(VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
 # torchaudio and torchvision are built against one torch each, and the host imports all three.
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
-# One environment for all sessions: torch is large.
-SHARED = {"venv_location": ".nox/z-samb"}
 
 
 def set_up(session: nox.Session, *extra: str) -> None:
     """Find or fetch ComfyUI, then install torch, what that ComfyUI asks for, and ``extra``."""
-    host = session.run("python", "tools/host.py", silent=True)
-    assert host is not None
-    path = host.strip().splitlines()[-1]
-    session.env["COMFYUI_PATH"] = path
-    session.install("--quiet", *TORCH, "-r", f"{path}/requirements.txt", *extra)
+    if not Path(PYTHON).exists():
+        session.run(sys.executable, "-m", "venv", str(VENV), external=True)
+    found = session.run(PYTHON, "tools/host.py", silent=True, external=True)
+    assert isinstance(found, str)
+    host = found.strip().splitlines()[-1]
+    session.env["COMFYUI_PATH"] = host
+    session.log(f"ComfyUI: {host}. Installing what it needs; the first time this takes minutes.")
+    install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    session.run(PYTHON, *install, *TORCH, "-r", f"{host}/requirements.txt", *extra, external=True)
 
 
-@nox.session(**SHARED)
+def run(session: nox.Session, *module_and_args: str) -> None:
+    session.run(PYTHON, "-m", *module_and_args, external=True)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Draw a set in the style of a reference picture, and one from prompts alone, through a real server."""
     set_up(session)
-    session.run("python", "-m", "tools.demo", *session.posargs)
+    run(session, "tools.demo", *session.posargs)
 
 
-@nox.session(**SHARED)
+@nox.session
 def tests(session: nox.Session) -> None:
-    """Lint, types, and the core, host and live tests."""
-    set_up(session, "pytest>=8", "ruff==0.14.0", "mypy==1.18.2")
+    """Lint, types, and the core, host and live tests; with arguments, pytest alone with these."""
+    set_up(session, "pytest>=8", "ruff==0.17.5", "mypy==2.4.1")
     if not session.posargs:
-        session.run("ruff", "check", ".")
-        session.run("mypy")
-    session.run("pytest", *session.posargs)
+        run(session, "ruff", "check", ".")
+        run(session, "mypy")
+    run(session, "pytest", *session.posargs)
 
 
-@nox.session(**SHARED)
+@nox.session
 def train(session: nox.Session) -> None:
-    """Train the demo model family again, in order: ``nox -s train``, or one part: ``nox -s train --
-    train_vae``.
-    """
+    """Train the demo family again, in order: ``nox -s train``; or one part: ``nox -s train -- train_vae``."""
     set_up(session)
-    parts = session.posargs[:1] or ["train_vae", "train_unet", "classifier"]
-    for part in parts:
-        session.run("python", "-m", f"demo.{part}", *session.posargs[1:])
+    for part in session.posargs[:1] or ["train_vae", "train_unet", "classifier", "descriptor"]:
+        run(session, f"demo.{part}", *session.posargs[1:])
 
 
-@nox.session(**SHARED)
+@nox.session
 def measure(session: nox.Session) -> None:
     """Measure the demo model family against its bars."""
     set_up(session)
-    session.run("python", "-m", "demo.measure", *session.posargs)
+    run(session, "demo.measure", *session.posargs)
 
 
-@nox.session(**SHARED)
+@nox.session
 def workflows(session: nox.Session) -> None:
     """Derive workflows/*.json, for the canvas, from workflows/api/*.json."""
     set_up(session)
-    session.run("python", "-m", "tools.ui_workflows")
+    run(session, "tools.ui_workflows")
 
 
-@nox.session(**SHARED)
+@nox.session
 def benchmarks(session: nox.Session) -> None:
     """Speed, as ratios measured side by side."""
     set_up(session)
-    session.run("python", "-m", "benchmarks.shared_attention", *session.posargs)
-    session.run("python", "-m", "benchmarks.import_time")
+    run(session, "benchmarks.shared_attention", *session.posargs)
+    run(session, "benchmarks.import_time")

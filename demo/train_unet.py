@@ -3,7 +3,9 @@
 v-prediction with zero terminal SNR, so that the noise does not decide the palette. A third of the steps draw
 single pictures. The others draw contact sheets: four pictures of different objects in one style, each with
 its own caption, which see each other through self-attention alone (convolutions and norms stay within a
-picture), so that self-attention learns to carry style. AdaIN, shifts and one-way sharing are never trained.
+picture), so that self-attention learns to carry style. On every other sheet each picture has a noise level
+of its own: a clear picture next to a noisy one teaches that fast. AdaIN, shifts and one-way sharing are
+never trained.
 
 On Linux without CUDA, glibc gives the large tensors back to the system at every
 step; with ``MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=20000000000 MALLOC_TOP_PAD_=500000000`` in the
@@ -200,7 +202,10 @@ def main() -> None:
         rows = sheet_attention.rows = 4 if sheets else 1
         z, texts = draw_batch(rng, latents, names, 48 // rows, rows)
         z = z.to(device())
-        t = torch.randint(0, 1000, (len(z) // rows,), device=z.device).repeat_interleave(rows)
+        t = torch.randint(0, 1000, (len(z) // rows, rows), device=z.device)
+        if step % 3 == 1:  # one noise level for the whole sheet, as in sampling; else one for each picture
+            t = t[:, :1].expand(-1, rows)
+        t = t.flatten()
         a = alpha_bar[t].view(-1, 1, 1, 1)
         noise = torch.randn_like(z)
         with torch.autocast(device().type, torch.bfloat16):

@@ -1,10 +1,9 @@
 """Many prompts as the rows of one conditioning, one per picture of a batch."""
 
-import torch
-from comfy.conds import CONDCrossAttn
 from comfy_api.latest import io
 
 from ..zsamb_core.prompts import prompt_lines
+from ._host.conditioning import encode_rows
 
 
 class PromptSet(io.ComfyNode):
@@ -46,18 +45,7 @@ class PromptSet(io.ComfyNode):
     @classmethod
     def execute(cls, clip, prompts, style) -> io.NodeOutput:
         lines = prompt_lines(prompts, style)
-        encoded = [clip.encode_from_tokens_scheduled(clip.tokenize(line)) for line in lines]
-        if any(len(entries) != 1 for entries in encoded):
-            raise ValueError(
-                "Prompt Set: the clip input carries a schedule of hooks, expected a plain CLIP. Remove the"
-                " hooks, or encode each prompt with CLIP Text Encode."
-            )
-        # Prompts of different length are repeated to a common one, as the host does: attention does not
-        # notice.
-        first, *rest = (CONDCrossAttn(entries[0][0]) for entries in encoded)
-        details = encoded[0][0][1].copy()
-        details["pooled_output"] = torch.cat([entries[0][1]["pooled_output"] for entries in encoded])
-        return io.NodeOutput([[first.concat(rest), details]], len(lines))
+        return io.NodeOutput(encode_rows(clip, lines), len(lines))
 
 
 NODES = [PromptSet]

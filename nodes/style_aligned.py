@@ -4,12 +4,11 @@ reference.
 
 import math
 
-import comfy.samplers
 from comfy_api.latest import io
 
 from ..zsamb_core.options import AdaIN, Share
 from ..zsamb_core.reference import StyleReference
-from ._host.inversion import invert
+from ._host.inversion import SCHEDULERS, invert
 from ._host.sdxl import require_sdxl
 from ._host.style_aligned import with_style
 
@@ -180,7 +179,7 @@ class DDIMInvert(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "scheduler",
-                    options=list(comfy.samplers.SCHEDULER_NAMES),
+                    options=SCHEDULERS,
                     default="simple",
                     advanced=True,
                     tooltip=(

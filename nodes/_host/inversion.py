@@ -10,6 +10,8 @@ from ...zsamb_core.inversion import ddim_invert
 from ...zsamb_core.reference import Path
 from .style_aligned import without_style
 
+SCHEDULERS: list[str] = list(comfy.samplers.SCHEDULER_NAMES)
+
 
 def inversion_sigmas(model, scheduler: str, steps: int) -> torch.Tensor:
     """The scheduler's noise levels from low to high, (steps + 1,); its final 0 becomes the model's smallest

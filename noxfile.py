@@ -19,7 +19,7 @@ TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 def set_up(session: nox.Session, *extra: str) -> None:
     """Find or fetch ComfyUI, then install torch, what that ComfyUI asks for, and ``extra``."""
     if not Path(PYTHON).exists():
-        session.run(sys.executable, "-m", "venv", str(VENV), external=True)
+        session.run(sys.executable, "-m", "virtualenv", "--quiet", str(VENV), external=True)  # comes with nox
     found = session.run(PYTHON, "tools/host.py", silent=True, external=True)
     assert isinstance(found, str)
     host = found.strip().splitlines()[-1]

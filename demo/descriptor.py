@@ -12,7 +12,9 @@ import math
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+SIZE = 128
 STORED = Path(__file__).parent / "weights" / "descriptor.json"
 
 _OPPONENT = np.array([[1 / 3, 1 / 3, 1 / 3], [0.5, -0.5, 0.0], [0.25, 0.25, -0.5]], np.float32)
@@ -38,6 +40,9 @@ def raw_features(picture: np.ndarray) -> np.ndarray:
 def descriptor(picture: np.ndarray) -> np.ndarray:
     """(H, W, 3) sRGB in 0..1 to a unit vector, (51,), palette and texture weighted alike."""
     stored = json.loads(STORED.read_text())
+    if picture.shape[:2] != (SIZE, SIZE):  # the gradients' scales are pixels of a drawn picture
+        small = Image.fromarray((np.clip(picture, 0, 1) * 255).astype(np.uint8)).resize((SIZE, SIZE))
+        picture = np.asarray(small, np.float32) / 255
     z = (raw_features(picture) - stored["mean"]) / stored["spread"]
     palette = 3 * len(QUANTILES)
     z[:palette] /= math.sqrt(palette)

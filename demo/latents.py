@@ -1,8 +1,7 @@
 """Draw the training set and encode it with the trained demo autoencoder, grouped by style.
 
-A group is one style with all twelve objects in it, so that single pictures and contact sheets can be put
-together while training. Sheets are tiled from latents: at 1/8 size that is the latent of the tiled picture
-but for the seams.
+A group is one style with all twelve objects in it, so that single pictures and sheets of several objects in
+one style can be put together while training.
 """
 
 from concurrent.futures import ProcessPoolExecutor

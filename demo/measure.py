@@ -129,13 +129,8 @@ def inversion_quality(pack, model, clip, vae, figures: dict) -> None:
                     model, torch.zeros_like(start), steps, cfg, "ddim", "simple", positive, empty,
                     latent["samples"], disable_noise=True, disable_pbar=True,
                 )  # fmt: skip
-                values.append(
-                    (
-                        psnr(vae.decode(back).clamp(0, 1), vae.decode(start).clamp(0, 1)),
-                        psnr(back / 40 + 0.5, start / 40 + 0.5),
-                    )
-                )
-            rows[f"{steps} steps, cfg {cfg:g}"] = round(float(np.mean([v[0] for v in values])), 2)
+                values.append(psnr(vae.decode(back).clamp(0, 1), vae.decode(start).clamp(0, 1)))
+            rows[f"{steps} steps, cfg {cfg:g}"] = round(float(np.mean(values)), 2)
     figures["inversion PSNR dB against the VAE's own reconstruction"] = rows
 
 

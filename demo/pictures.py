@@ -18,13 +18,13 @@ def caption(obj: str, style: str | None = None) -> str:
     return f"a {obj}" if style is None else f"a {obj} in {style} style"
 
 
-def _masks(obj: str, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Figure and detail coverage in 0..1, each (size, size), at a random pose."""
+def _masks(obj: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Figure and detail coverage in 0..1, each (128, 128), at a random pose."""
     angle = math.radians(rng.uniform(-12, 12))
-    scale = size * rng.uniform(0.33, 0.4)
+    scale = SIZE * rng.uniform(0.33, 0.4)
     stretch = rng.uniform(0.9, 1.1)
     mirror = -1.0 if rng.random() < 0.5 else 1.0
-    cx, cy = size * (0.5 + rng.uniform(-0.07, 0.07)), size * (0.5 + rng.uniform(-0.07, 0.07))
+    cx, cy = SIZE * (0.5 + rng.uniform(-0.07, 0.07)), SIZE * (0.5 + rng.uniform(-0.07, 0.07))
     cos, sin = math.cos(angle), math.sin(angle)
 
     def place(points):
@@ -34,29 +34,29 @@ def _masks(obj: str, rng: np.random.Generator, size: int) -> tuple[np.ndarray, n
             placed.append(((cx + x * cos - y * sin) * _SUPER, (cy + x * sin + y * cos) * _SUPER))
         return placed
 
-    figure = Image.new("L", (size * _SUPER, size * _SUPER))
+    figure = Image.new("L", (SIZE * _SUPER, SIZE * _SUPER))
     detail = Image.new("L", figure.size)
     for part, points in OBJECTS[obj]:
         target = detail if part == "detail" else figure
         ImageDraw.Draw(target).polygon(place(points), fill=0 if part == "hole" else 255)
-    small = (size, size)
+    small = (SIZE, SIZE)
     return tuple(
         np.asarray(m.resize(small, Image.Resampling.BOX), np.float32) / 255 for m in (figure, detail)
     )
 
 
-def _pattern(texture: Texture, size: int, rng: np.random.Generator) -> np.ndarray:
-    """How much of the second tone each pixel takes, in 0..1, (size, size). The phase is random, as is a
+def _pattern(texture: Texture, rng: np.random.Generator) -> np.ndarray:
+    """How much of the second tone each pixel takes, in 0..1, (128, 128). The phase is random, as is a
     slight turn.
     """
     if texture.kind == "flat":
-        return np.zeros((size, size), np.float32)
+        return np.zeros((SIZE, SIZE), np.float32)
     angle = math.radians(texture.angle + rng.uniform(-4, 4))
-    y, x = np.mgrid[0:size, 0:size].astype(np.float32) - size / 2
+    y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) - SIZE / 2
     u, v = x * math.cos(angle) + y * math.sin(angle), -x * math.sin(angle) + y * math.cos(angle)
     if texture.kind == "gradient":
-        return np.clip(u / size + 0.5, 0, 1) * texture.strength
-    k = 2 * math.pi / (texture.period * rng.uniform(0.95, 1.05) * size / SIZE)
+        return np.clip(u / SIZE + 0.5, 0, 1) * texture.strength
+    k = 2 * math.pi / (texture.period * rng.uniform(0.95, 1.05))
     pu, pv = rng.uniform(0, 2 * math.pi, 2)
     if texture.kind == "stripes":
         wave = 2.0 * np.sin(k * u + pu)
@@ -73,9 +73,9 @@ def _pattern(texture: Texture, size: int, rng: np.random.Generator) -> np.ndarra
     return ((np.tanh(1.5 * wave) + 1) / 2 * texture.strength).astype(np.float32)
 
 
-def draw(obj: str, style: Style, rng: np.random.Generator, size: int = SIZE) -> np.ndarray:
-    """Draw one picture: (size, size, 3) float32 sRGB in 0..1."""
-    figure, detail = _masks(obj, rng, size)
+def draw(obj: str, style: Style, rng: np.random.Generator) -> np.ndarray:
+    """Draw one picture: (128, 128, 3) float32 sRGB in 0..1."""
+    figure, detail = _masks(obj, rng)
     detail = np.minimum(detail, figure)
 
     def mix(a, b, amount):
@@ -84,10 +84,10 @@ def draw(obj: str, style: Style, rng: np.random.Generator, size: int = SIZE) -> 
             + np.asarray(b, np.float32) * amount[..., None]
         )
 
-    ground = mix(style.ground, style.ground2, _pattern(style.ground_texture, size, rng))
-    body = mix(style.figure, style.figure2, _pattern(style.figure_texture, size, rng))
+    ground = mix(style.ground, style.ground2, _pattern(style.ground_texture, rng))
+    body = mix(style.figure, style.figure2, _pattern(style.figure_texture, rng))
     if style.line != "none":
-        width = style.line_width * size / SIZE
+        width = style.line_width
         inside = ndimage.distance_transform_edt(figure > 0.5)
         outside = ndimage.distance_transform_edt(figure <= 0.5)
         if style.line == "outline":  # a drawn line on the edge, in the accent colour

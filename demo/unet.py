@@ -3,8 +3,6 @@
 The eleven attention blocks sit at SDXL's host coordinates: input 4, 5, 7, 8, middle 0, output 0..5.
 """
 
-HEIGHT = WIDTH = 128
-
 UNET_CONFIG = {
     "image_size": 16, "in_channels": 4, "out_channels": 4, "model_channels": 64, "num_res_blocks": [2, 2, 2],
     "channel_mult": [1, 2, 2], "transformer_depth": [0, 0, 1, 1, 1, 2], "transformer_depth_middle": 1,

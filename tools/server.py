@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import os
 import shutil
 import socket
@@ -33,8 +34,9 @@ class Server:
     Use as a context manager. ``base`` takes the server's models, input, output and log.
     """
 
-    def __init__(self, host: Path, base: Path, extra_args: tuple[str, ...] = ()):
-        self.host, self.base, self.extra_args = host, base, extra_args
+    def __init__(self, host: Path, base: Path, checkpoint: Path | None = None):
+        """``checkpoint`` is a file whose folder the server is to find checkpoints in."""
+        self.host, self.base, self.checkpoint = host, base, checkpoint
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
@@ -62,8 +64,12 @@ class Server:
             "--preview-method",
             "none",
             *device_args(),
-            *self.extra_args,
         ]
+        if self.checkpoint is not None:
+            paths = self.base / "extra_model_paths.yaml"
+            folder = json.dumps(str(self.checkpoint.parent))  # a JSON string is a YAML string
+            paths.write_text(f"demo:\n  checkpoints: {folder}\n", encoding="utf-8")
+            command += ["--extra-model-paths-config", str(paths)]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=self.base)
         try:
@@ -98,6 +104,9 @@ class Server:
         raise ServerError(
             f"ComfyUI did not start. The end of {self.log}:\n" + self.log.read_text(errors="replace")[-3000:]
         )
+
+    def _failure(self, what: str) -> ServerError:
+        return ServerError(f"{what}. The end of its log:\n{self.log.read_text(errors='replace')[-3000:]}")
 
     def get(self, path: str) -> Any:
         """The JSON at a path of the server."""
@@ -147,13 +156,13 @@ class Server:
             if prompt_id in history:
                 return history[prompt_id]
             await asyncio.sleep(0.1)
-        raise ServerError(f"ComfyUI keeps no record of the run; see {self.log}")
+        raise self._failure("ComfyUI keeps no record of the run")
 
     async def _follow(self, socket_, workflow: Workflow, prompt_id: str, progress: Progress | None) -> None:
         while True:
             message = await socket_.receive(timeout=3600)
             if message.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR, aiohttp.WSMsgType.CLOSE):
-                raise ServerError(f"ComfyUI closed the connection; see {self.log}")
+                raise self._failure("ComfyUI closed the connection")
             if message.type != aiohttp.WSMsgType.TEXT:
                 continue
             kind, data = (message.json()[k] for k in ("type", "data"))

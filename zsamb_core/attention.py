@@ -13,7 +13,7 @@ from torch import Tensor
 EPS = 1e-5
 
 
-def adain(x: Tensor, reference: Tensor, strength: float = 1.0, eps: float = EPS) -> Tensor:
+def adain(x: Tensor, reference: Tensor, strength: float = 1.0) -> Tensor:
     """Adaptive instance normalisation over tokens, per row and channel (StyleAligned, equation 2; Huang &
     Belongie 2017).
 
@@ -25,7 +25,7 @@ def adain(x: Tensor, reference: Tensor, strength: float = 1.0, eps: float = EPS)
     x32, r32 = x.float(), reference.float()
     x_var, x_mean = torch.var_mean(x32, dim=-2, keepdim=True)
     r_var, r_mean = torch.var_mean(r32, dim=-2, keepdim=True)
-    gain = torch.sqrt((r_var + eps) / (x_var + eps))
+    gain = torch.sqrt((r_var + EPS) / (x_var + EPS))
     # One affine map per row and channel: x * gain + offset, mixed with the identity by the strength.
     gain_mixed = 1 + strength * (gain - 1)
     offset = strength * (r_mean - x_mean * gain)
@@ -48,7 +48,12 @@ def has_lse(q: Tensor) -> bool:
     """
     if q.device.type == "cpu":
         return q.dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-    return q.device.type == "cuda" and q.dtype in (torch.float16, torch.bfloat16, torch.float32)
+    # ROCm calls itself cuda, but has these kernels on some cards only.
+    return (
+        q.device.type == "cuda"
+        and torch.version.hip is None
+        and q.dtype in (torch.float16, torch.bfloat16, torch.float32)
+    )
 
 
 def attention_lse(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
@@ -59,8 +64,6 @@ def attention_lse(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor
     if q.device.type == "cpu":
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, scale=scale)
     elif has_lse(q):
-        # Rows of K and V may be stride-0 views (one reference for many targets); the kernel takes strides
-        # as they are.
         out, lse = torch.ops.aten._scaled_dot_product_efficient_attention(
             q, k, v, None, compute_log_sumexp=True, scale=scale
         )[:2]

@@ -20,7 +20,13 @@ def inversion_sigmas(model, scheduler: str, steps: int) -> torch.Tensor:
     sampling = model.get_model_object("model_sampling")
     sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, steps).flip(0)
     lowest = float(sampling.sigma_min)
-    return torch.cat([torch.tensor([lowest]), sigmas[sigmas > lowest * 1.0001].float()])
+    rising = torch.cat([torch.tensor([lowest]), sigmas[sigmas > lowest * 1.0001].float()])
+    if len(rising) < 2:
+        raise ValueError(
+            f"DDIM Invert: the scheduler {scheduler} has no noise level above the model's smallest at {steps}"
+            " steps, expected at least one. Use more steps or another scheduler."
+        )
+    return rising
 
 
 def invert(

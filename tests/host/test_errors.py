@@ -91,7 +91,7 @@ def test_inversion_refuses_what_is_not_one_picture(demo):
 def test_a_foreign_attention_replacement_is_not_silently_overwritten(demo):
     model = demo.model.clone()
     model.set_model_attn1_replace(lambda q, k, v, extra: q, "input", 4)
-    with pytest.raises(ValueError, match="already has its self-attention replaced"):
+    with pytest.raises(ValueError, match="another node replaces the model's self-attention"):
         demo.patched(model)
 
 
@@ -108,3 +108,29 @@ def test_a_picture_with_alpha_or_of_odd_size_becomes_a_reference(demo, star):
     assert torch.equal(demo.invert(alpha)[0].path.points, demo.invert(star)[0].path.points)
     odd = demo.invert(star[:, :101, :125])[0]
     assert tuple(odd.latent_shape) == (4, 12, 15)
+
+
+def test_attention_replaced_behind_the_patch_is_refused(demo, four):
+    model = demo.patched().clone()
+    model.set_model_attn1_replace(lambda q, k, v, extra: q, "middle", 0, 0)
+    with pytest.raises(ValueError, match="another node replaces the model's self-attention"):
+        demo.sample(model, four)
+
+
+def test_tiles_stacked_on_the_batch_are_refused(demo, four):
+    model = demo.patched().clone()
+
+    def two_tiles(apply_model, call):
+        x, c = call["input"], dict(call["c"])
+        for key in ("c_crossattn", "y"):
+            c[key] = c[key].repeat(2, *[1] * (c[key].ndim - 1))
+        return apply_model(x.repeat(2, 1, 1, 1), call["timestep"].repeat(2), **c)[: x.shape[0]]
+
+    model.set_model_unet_function_wrapper(two_tiles)
+    with pytest.raises(ValueError, match="Tiled and windowed sampling"):
+        demo.sample(model, four)
+
+
+def test_a_scheduler_without_levels_is_named(pack, demo):
+    with pytest.raises(ValueError, match="the scheduler kl_optimal has no noise level"):
+        pack.nodes._host.inversion.inversion_sigmas(demo.model, "kl_optimal", 1)

@@ -103,11 +103,12 @@ def test_cfg_1_with_and_without_the_negative_is_one_picture(demo, four, patched)
     model, chunks = chunks_seen(patched)
     alone = demo.sample(model, four, cfg=1.0)
     assert set(chunks) == {1}
-    both = patched.clone()
+    both, both_chunks = chunks_seen(patched)
     both.set_model_sampler_cfg_function(
         lambda a: a["uncond"] + (a["cond"] - a["uncond"]) * a["cond_scale"], True
     )
     torch.testing.assert_close(demo.sample(both, four, cfg=1.0), alone, **CLOSE)
+    assert set(both_chunks) == {2}
 
 
 def test_node_order_does_not_matter(demo, four):
@@ -118,8 +119,35 @@ def test_node_order_does_not_matter(demo, four):
 
 
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "euler_ancestral"])
-def test_stock_samplers_take_the_patched_model(demo, four, patched, sampler):
-    assert demo.sample(patched, four, sampler=sampler).isfinite().all()
+def test_any_sampler_gives_one_picture_joint_or_separate(demo, four, patched, sampler, monkeypatch):
+    """Several calls in a step, memory of earlier steps, and fresh noise included."""
+    joint = demo.sample(patched, four, sampler=sampler)
+    with monkeypatch.context() as low_memory:
+        low_memory.setattr(type(patched), "get_free_memory", lambda self, device: 0)
+        separate = demo.sample(patched, four, sampler=sampler)
+    torch.testing.assert_close(separate, joint, **CLOSE)
+
+
+def test_combined_prompts_are_three_chunks_and_one_picture(demo, four, patched):
+    """Conditioning (Combine) of a prompt set with itself: the same picture, from three chunks in a call."""
+    model, chunks = chunks_seen(patched)
+    combined = demo.sample(model, four + four)
+    assert set(chunks) == {3}
+    torch.testing.assert_close(combined, demo.sample(patched, four), **CLOSE)
+
+
+def test_an_area_of_the_whole_picture_is_the_plain_prompt(demo, four, patched):
+    """The host then copies the positive entry into the negative, which must still count as negative."""
+    area = [[four[0][0], {**four[0][1], "area": ("percentage", 1.0, 1.0, 0.0, 0.0), "strength": 1.0}]]
+    torch.testing.assert_close(demo.sample(patched, area), demo.sample(patched, four), **CLOSE)
+
+
+def test_an_area_prompt_works_from_prompts_only(demo, four):
+    part = [[four[0][0], {**four[0][1], "area": (8, 8, 0, 0), "strength": 1.0}]]
+    model, aligned = demo.prompts("a cat", "a boat", "a cat", "a boat"), demo.patched()
+    out = demo.sample(aligned, part + model)
+    assert out.isfinite().all()
+    assert not torch.equal(out, demo.sample(demo.model, part + model))
 
 
 def test_sampler_custom_advanced_agrees_with_ksampler(demo, four, patched):

@@ -1,0 +1,68 @@
+"""`nox -s demo`, with fewer steps, on the live server."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tools import demo, sets
+from tools.studio import Studio
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+def studio(server):
+    return Studio(server, steps=2)
+
+
+def test_the_demo_writes_pictures_sheet_and_summary(studio, tmp_path):
+    options = demo.arguments([])
+    demo.show_once(studio, options.lines, 1, options.picture, options.reference_prompt, tmp_path)
+    pictures = {p.name for p in tmp_path.glob("*_[1-4].png")}
+    assert len(pictures) == 16
+    assert Image.open(tmp_path / "reference_aligned_1.png").size == (128, 128)
+    assert Image.open(tmp_path / "sheet.png").width > 5 * 128
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert set(summary["consistency"]) == {f"{m}_{k}" for m in demo.MODES for k in ("aligned", "unaligned")}
+    assert "reference_aligned" in (tmp_path / "summary.txt").read_text()
+
+
+def test_a_visitor_s_picture_and_prompts(studio, tmp_path):
+    """Any size, with alpha, and any number of prompts."""
+    noise = np.random.default_rng(0).integers(0, 255, (90, 201, 4), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "mine.png")
+    (tmp_path / "prompts.txt").write_text("a car\n\na fish in neon style\na moon\n")
+    given = ["--reference", str(tmp_path / "mine.png"), "--prompts", str(tmp_path / "prompts.txt")]
+    options = demo.arguments(given)
+    demo.show_once(studio, options.lines, 1, options.picture, options.reference_prompt, tmp_path)
+    assert len(list(tmp_path.glob("reference_aligned_*.png"))) == 3
+
+
+def test_the_table_of_sets(studio, tmp_path):
+    sets.measure_sets(studio, 1, 1, tmp_path)
+    text = (tmp_path / "summary.txt").read_text()
+    assert "style consistency, prompts only" in text and "of 1" in text
+    (entry,) = json.loads((tmp_path / "summary.json").read_text())
+    assert set(entry["right"]) == {f"{m}, {k}" for m in demo.MODES for k in sets.KINDS}
+    assert (tmp_path / "sets.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--reference", "nowhere.png"], "not a picture that can be read"),
+        (["--prompts", "nowhere.txt"], "not a text file that can be read"),
+        (["--sets", "2", "--checkpoint", "x"], "leave out the others"),
+    ],
+)
+def test_wrong_arguments_are_said_at_once(capsys, given, message):
+    with pytest.raises(SystemExit):
+        demo.arguments(given)
+    assert message in capsys.readouterr().err
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(demo.HostError, match="--checkpoint none.safetensors: no such file"):
+        demo.find_checkpoint("none.safetensors", tmp_path)

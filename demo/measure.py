@@ -109,7 +109,7 @@ def inversion_quality(pack, model, clip, vae, figures: dict) -> None:
     """DDIM Invert, then the stock KSampler from the inverted latent, same prompt: how much of the picture
     returns?
     """
-    import comfy.sample
+    import nodes
 
     node, rows = pack.nodes.style_aligned.DDIMInvert, {}
     for steps in (20, 50):
@@ -125,10 +125,8 @@ def inversion_quality(pack, model, clip, vae, figures: dict) -> None:
                 latent = node.execute(
                     model, {"samples": start}, positive, empty, steps, cfg, "simple"
                 ).result[1]
-                back = comfy.sample.sample(
-                    model, torch.zeros_like(start), steps, cfg, "ddim", "simple", positive, empty,
-                    latent["samples"], disable_noise=True, disable_pbar=True,
-                )  # fmt: skip
+                settings = (0, steps, cfg, "ddim", "simple", positive, empty, latent)
+                back = nodes.common_ksampler(model, *settings, disable_noise=True)[0]["samples"]
                 values.append(psnr(vae.decode(back).clamp(0, 1), vae.decode(start).clamp(0, 1)))
             rows[f"{steps} steps, cfg {cfg:g}"] = round(float(np.mean(values)), 2)
     figures["inversion PSNR dB against the VAE's own reconstruction"] = rows

@@ -78,7 +78,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint", help="SDXL in place of the demo model: a path, or a name in ComfyUI's models"
     )
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, help="3 if not given; with --sets, 1 and upwards")
     parser.add_argument("--sets", type=int, help="measure this many sets of four on the demo model instead")
     parser.add_argument("--output", type=Path, default=Path("output/demo"))
     options = parser.parse_args(argv)
@@ -115,12 +115,12 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as base, Server(host, Path(base), checkpoint) as server:
             studio = Studio(server, checkpoint.name if checkpoint else None)
             if options.sets:
-                measure_sets(studio, options.sets, options.seed, options.output)
+                measure_sets(studio, options.sets, options.seed or 1, options.output)
             else:
                 show_once(
                     studio,
                     options.lines,
-                    options.seed,
+                    options.seed or 3,
                     options.picture,
                     options.reference_prompt,
                     options.output,

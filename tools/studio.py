@@ -1,6 +1,5 @@
 """Draw with the shipped workflows on a server, and lay the pictures out."""
 
-
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 

@@ -73,14 +73,24 @@ class Demo:
         return node.execute(model or self.model, latent, *encoded, steps, cfg, scheduler).result
 
     def sample(
-        self, model, positive, negative=None, batch=4, seed=5, steps=4, cfg=4.0, sampler="ddim", size=16
+        self,
+        model,
+        positive,
+        negative=None,
+        batch=4,
+        seed=5,
+        steps=4,
+        cfg=4.0,
+        sampler="ddim",
+        size=16,
+        scheduler="simple",
     ):
         """Latents from the stock KSampler, (batch, 4, size, size)."""
         import nodes
 
         latent = {"samples": torch.zeros(batch, 4, size, size)}
         negative = self.encode("") if negative is None else negative
-        return nodes.common_ksampler(model, seed, steps, cfg, sampler, "simple", positive, negative, latent)[
+        return nodes.common_ksampler(model, seed, steps, cfg, sampler, scheduler, positive, negative, latent)[
             0
         ]["samples"]
 

@@ -1,33 +1,18 @@
 """The real ComfyUI in this process, the pack loaded the way it loads packs, and the embedded demo model."""
 
-import importlib.util
 import os
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
+from demo.hosting import import_host
+from demo.measure import load_pack
 
 if not os.environ.get("COMFYUI_PATH"):
     raise pytest.UsageError("the host tests need COMFYUI_PATH; run them with `python -m nox -s tests`")
 
-from comfy.cli_args import args  # noqa: E402 the host reads its arguments when it is imported
-
-args.cpu = not torch.cuda.is_available()
-args.use_pytorch_cross_attention = True
-
-
-def load_pack():
-    spec = importlib.util.spec_from_file_location(
-        "zsamb_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["zsamb_pack"] = module
-    spec.loader.exec_module(module)
-    return module
+import_host()
 
 
 @pytest.fixture(scope="session")

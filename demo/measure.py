@@ -111,7 +111,7 @@ def inversion_quality(pack, model, clip, vae, figures: dict) -> None:
     """
     import nodes
 
-    node, rows = pack.nodes.style_aligned.DDIMInvert, {}
+    node, rows = pack.nodes.references.DDIMInvert, {}
     for steps in (20, 50):
         for cfg in (1.0, 2.0):
             values = []
@@ -123,7 +123,7 @@ def inversion_quality(pack, model, clip, vae, figures: dict) -> None:
                     clip.encode_from_tokens_scheduled(clip.tokenize(t)) for t in (caption(obj), "")
                 )
                 latent = node.execute(
-                    model, {"samples": start}, positive, empty, steps, cfg, "simple"
+                    model, {"samples": start}, positive, empty, steps, cfg, 0, "simple"
                 ).result[1]
                 settings = (0, steps, cfg, "ddim", "simple", positive, empty, latent)
                 back = nodes.common_ksampler(model, *settings, disable_noise=True)[0]["samples"]

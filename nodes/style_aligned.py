@@ -1,21 +1,40 @@
-"""StyleAligned: shared self-attention, AdaIN on queries and keys, and the inversion that makes a picture a
-reference.
-"""
-
-import math
+"""StyleAligned: shared self-attention, and AdaIN on queries and keys."""
 
 from comfy_api.latest import io
 
-from ..zsamb_core.options import AdaIN, Share
-from ..zsamb_core.reference import StyleReference
-from ._host.inversion import SCHEDULERS, invert
-from ._host.sdxl import require_sdxl
+from ..zsamb_core.layers import left_alone, parse_blocks
+from ..zsamb_core.options import PRESETS, AdaIN, Share
+from ._host.sdxl import attention_layers, require_sdxl
 from ._host.style_aligned import with_style
 
-# STYLE_REFERENCE carries a zsamb_core.reference.StyleReference: a path x(sigma), its conditionings,
-# immutable.
+# STYLE_REFERENCE carries a zsamb_core.reference.StyleReference, immutable: paths x(sigma), their
+# conditionings, weights, shifts and scales.
 STYLE_REFERENCE = io.Custom("STYLE_REFERENCE")
 CATEGORY = "style/Z-SAMB"
+REFERENCE, EVERYONE = "reference", "all pictures"
+SHIFT = io.Float.Input(
+    "score_shift",
+    default=0.6931,
+    min=-5.0,
+    max=5.0,
+    step=0.05,
+    round=0.0001,
+    tooltip=(
+        "With preset custom: added to the attention logits of the reference. ln 2 = 0.6931 counts it twice,"
+        " ln m counts it m times."
+    ),
+)
+SCALE = io.Float.Input(
+    "score_scale",
+    default=1.0,
+    min=0.0,
+    max=2.0,
+    step=0.05,
+    tooltip=(
+        "With preset custom: multiplies the attention logits of the reference. Below 1 it is seen more"
+        " vaguely, so it is copied less."
+    ),
+)
 
 
 class SharedAttention(io.ComfyNode):
@@ -57,27 +76,75 @@ class SharedAttention(io.ComfyNode):
                         " method. 0: off, the model's own picture."
                     ),
                 ),
-                io.Float.Input(
-                    "score_shift",
-                    default=round(math.log(2), 4),
-                    min=-5.0,
-                    max=5.0,
-                    step=0.05,
-                    round=0.0001,
+                io.Combo.Input(
+                    "preset",
+                    options=[*PRESETS, "custom"],
+                    default="normal",
                     tooltip=(
-                        "Added to the attention logits of the reference. ln 2 = 0.6931 counts it twice (the "
-                        "authors' value for a reference picture); 0 is the paper's method for prompts only."
+                        "Shift and scale of the reference's attention logits. normal: shift ln 2, scale 1,"
+                        " the authors' for a reference picture. famous: shift 0, scale 0.5, theirs for"
+                        " pictures that the model knows by heart and would copy. none: 0 and 1, the paper's"
+                        " equation. custom: the two numbers below."
+                    ),
+                ),
+                SHIFT,
+                SCALE,
+                io.Combo.Input(
+                    "share",
+                    options=[REFERENCE, EVERYONE],
+                    default=REFERENCE,
+                    tooltip=(
+                        "Whom each picture sees: the reference (the first picture where there is none), as"
+                        " the method has it; or all pictures of the batch, the paper's full attention share,"
+                        " which is more alike and less varied, and uses no AdaIN."
+                    ),
+                ),
+                io.String.Input(
+                    "blocks",
+                    default="all",
+                    advanced=True,
+                    tooltip=(
+                        "Which blocks share: all, or a list of the host's names: input 4, 5, 7, 8; middle 0;"
+                        " output 0 to 5. For example: middle 0, output 0-2."
                     ),
                 ),
                 io.Float.Input(
-                    "score_scale",
+                    "only_self_level",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    advanced=True,
+                    tooltip=(
+                        "Part of the layers that do not share, spread evenly, as in the published code. 0:"
+                        " all share. More of it varies the set more."
+                    ),
+                ),
+                io.Float.Input(
+                    "start_percent",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="From which part of the schedule on to share. 0: from the first step.",
+                ),
+                io.Float.Input(
+                    "end_percent",
                     default=1.0,
                     min=0.0,
-                    max=2.0,
-                    step=0.05,
+                    max=1.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="Up to which part of the schedule to share. 1: to the last step.",
+                ),
+                io.Boolean.Input(
+                    "share_group_norm",
+                    default=False,
+                    advanced=True,
                     tooltip=(
-                        "Multiplies the attention logits of the reference. 1 normally; 0.5 with shift 0 is"
-                        " the authors' value for very famous pictures, which would be copied otherwise."
+                        "Group norms use the statistics of picture and reference together. The authors have"
+                        " it off for SDXL prompts and on in their notebook for a reference picture."
                     ),
                 ),
             ],
@@ -85,15 +152,53 @@ class SharedAttention(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, strength, score_shift, score_scale, reference=None) -> io.NodeOutput:
+    def execute(
+        cls,
+        model,
+        strength,
+        preset,
+        score_shift,
+        score_scale,
+        share,
+        blocks,
+        only_self_level,
+        start_percent,
+        end_percent,
+        share_group_norm,
+        reference=None,
+    ) -> io.NodeOutput:
+        node = "SharedAttention Patch"
+        require_sdxl(model, node)
+        if start_percent >= end_percent:
+            raise ValueError(
+                f"{node}: start_percent is {start_percent:g} and end_percent {end_percent:g}, expected the"
+                " start before the end. 0 and 1 are the whole schedule."
+            )
+        shift, scale = PRESETS.get(preset, (score_shift, score_scale))
         return io.NodeOutput(
             with_style(
                 model,
-                "SharedAttention Patch",
+                node,
                 reference=reference,
-                share=Share(strength, score_shift, score_scale),
+                share=Share(strength, shift, scale, everyone=share == EVERYONE),
+                layers=sharing_layers(model, node, blocks, only_self_level),
+                start=start_percent,
+                end=end_percent,
+                group_norm=share_group_norm,
             )
         )
+
+
+def sharing_layers(model, node: str, blocks: str, only_self_level: float):
+    """The layers that share, None for all. Raises ValueError for unknown blocks."""
+    layers = attention_layers(model)
+    try:
+        named = parse_blocks(blocks, dict.fromkeys(layer[:2] for layer in layers))
+        alone = left_alone(layers, only_self_level)
+    except ValueError as error:
+        raise ValueError(f"{node}: {error}") from error
+    chosen = frozenset(layer for layer in layers if layer[:2] in named and layer not in alone)
+    return None if len(chosen) == len(layers) else chosen
 
 
 class AdaINQueries(io.ComfyNode):
@@ -104,9 +209,9 @@ class AdaINQueries(io.ComfyNode):
             display_name="AdaIN Queries",
             category=CATEGORY,
             description=(
-                "Gives the queries and keys of self-attention the mean and spread of the reference's (AdaIN)."
-                " Alone it is a light style alignment; with SharedAttention Patch, before or after, it sets"
-                " that node's AdaIN."
+                "Gives queries, keys and values of self-attention the mean and spread of the reference's"
+                " (AdaIN). Alone it is a light style alignment; with SharedAttention Patch, before or after,"
+                " it sets that node's AdaIN."
             ),
             search_aliases=["AdaIN", "StyleAligned", "adaptive instance normalization", "Z-SAMB"],
             inputs=[
@@ -115,6 +220,11 @@ class AdaINQueries(io.ComfyNode):
                 ),
                 io.Boolean.Input("queries", default=True, tooltip="Normalise queries. On in the paper."),
                 io.Boolean.Input("keys", default=True, tooltip="Normalise keys. On in the paper."),
+                io.Boolean.Input(
+                    "values",
+                    default=False,
+                    tooltip="Normalise values. Off in the paper; stronger, and takes colours along.",
+                ),
                 io.Float.Input(
                     "strength",
                     default=1.0,
@@ -131,95 +241,8 @@ class AdaINQueries(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, queries, keys, strength) -> io.NodeOutput:
-        return io.NodeOutput(with_style(model, "AdaIN Queries", adain=AdaIN(queries, keys, strength)))
+    def execute(cls, model, queries, keys, values, strength) -> io.NodeOutput:
+        return io.NodeOutput(with_style(model, "AdaIN Queries", adain=AdaIN(queries, keys, values, strength)))
 
 
-class DDIMInvert(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="ZSAMB_DDIMInvert",
-            display_name="DDIM Invert",
-            category=CATEGORY,
-            description=(
-                "Finds the noise that a picture would have come from, and keeps its whole path through the"
-                " noise levels as a style reference."
-            ),
-            search_aliases=["inversion", "StyleAligned", "unsampler", "reference image", "Z-SAMB"],
-            inputs=[
-                io.Model.Input(
-                    "model", tooltip="The SDXL model that will draw. Style patches on it are left out here."
-                ),
-                io.Latent.Input(
-                    "latent", tooltip="One picture from VAE Encode, of the size that will be drawn."
-                ),
-                io.Conditioning.Input(
-                    "positive", tooltip="A prompt that describes the picture: its content and its style."
-                ),
-                io.Conditioning.Input("negative", tooltip="The negative prompt, usually empty."),
-                io.Int.Input(
-                    "steps",
-                    default=50,
-                    min=1,
-                    max=1000,
-                    tooltip=(
-                        "Model calls on the way up (twice as many above CFG 1). 50 in the authors' notebook."
-                    ),
-                ),
-                io.Float.Input(
-                    "cfg",
-                    default=2.0,
-                    min=0.0,
-                    max=30.0,
-                    step=0.1,
-                    tooltip=(
-                        "Guidance during inversion. The authors use 2; 1 rebuilds the picture most exactly."
-                    ),
-                ),
-                io.Combo.Input(
-                    "scheduler",
-                    options=SCHEDULERS,
-                    default="simple",
-                    advanced=True,
-                    tooltip=(
-                        "Spacing of the noise levels. To rebuild the picture from the latent, sample with the"
-                        " same scheduler and steps; as a style reference any will do."
-                    ),
-                ),
-            ],
-            outputs=[
-                STYLE_REFERENCE.Output(display_name="reference", tooltip="For SharedAttention Patch."),
-                io.Latent.Output(
-                    display_name="latent",
-                    tooltip="The noised latent. Sample from it with added noise disabled.",
-                ),
-            ],
-        )
-
-    @classmethod
-    def execute(cls, model, latent, positive, negative, steps, cfg, scheduler) -> io.NodeOutput:
-        require_sdxl(model, "DDIM Invert")
-        samples = latent["samples"]
-        channels = model.get_model_object("latent_format").latent_channels
-        if samples.ndim != 4 or samples.shape[1] != channels:
-            raise ValueError(
-                f"DDIM Invert: the latent input has shape {tuple(samples.shape)}, expected one SDXL picture"
-                f" of {channels} channels (1, {channels}, height / 8, width / 8). Use VAE Encode with the"
-                " model's VAE."
-            )
-        if samples.shape[0] != 1:
-            raise ValueError(
-                f"DDIM Invert: the latent input holds {samples.shape[0]} pictures, expected one reference."
-                " Pick one with Latent From Batch."
-            )
-        if not samples.any():
-            raise ValueError(
-                "DDIM Invert: the latent input is empty (all zero), expected a picture. Connect VAE Encode, "
-                "not Empty Latent Image."
-            )
-        path, noised = invert(model, samples, positive, negative, scheduler, steps, cfg)
-        return io.NodeOutput(StyleReference(path, positive, negative), {"samples": noised})
-
-
-NODES = [SharedAttention, AdaINQueries, DDIMInvert]
+NODES = [SharedAttention, AdaINQueries]

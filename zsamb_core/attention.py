@@ -1,35 +1,30 @@
-"""Shared self-attention with AdaIN on queries and keys (StyleAligned, Hertz et al. 2024, section 4,
-equations 1 to 3).
+"""Shared self-attention: targets attend to their own tokens and to those of references (StyleAligned, Hertz
+et al. 2024, section 4, equation 3).
 
 Shapes: B rows, N tokens, H heads of width D; projected queries, keys and values arrive flat as (B, N, H * D).
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-EPS = 1e-5
 
+@dataclass(frozen=True)
+class Part:
+    """One reference in one layer: ``k, v`` (M, C), and what is done to the logits of its tokens.
 
-def adain(x: Tensor, reference: Tensor, strength: float = 1.0) -> Tensor:
-    """Adaptive instance normalisation over tokens, per row and channel (StyleAligned, equation 2; Huang &
-    Belongie 2017).
-
-    ``x`` (..., N, C) takes the mean and the unbiased standard deviation of ``reference`` (..., M, C), whose
-    leading dimensions broadcast; statistics are taken in fp32. ``strength`` moves linearly from ``x`` (0)
-    to the result (1). Channels are per head already, so a flat (N, H * D) layout gives the published
-    per-head result.
+    ``scale`` multiplies them, ``shift`` is added to them: one number, or one per row and query, (B or 1, N).
+    A weight w is a shift of ln w, a mask likewise; minus infinity leaves the part out.
     """
-    x32, r32 = x.float(), reference.float()
-    x_var, x_mean = torch.var_mean(x32, dim=-2, keepdim=True)
-    r_var, r_mean = torch.var_mean(r32, dim=-2, keepdim=True)
-    gain = torch.sqrt((r_var + EPS) / (x_var + EPS))
-    # One affine map per row and channel: x * gain + offset, mixed with the identity by the strength.
-    gain_mixed = 1 + strength * (gain - 1)
-    offset = strength * (r_mean - x_mean * gain)
-    return (x32 * gain_mixed + offset).to(x.dtype)
+
+    k: Tensor
+    v: Tensor
+    shift: float | Tensor = 0.0
+    scale: float = 1.0
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -75,73 +70,105 @@ def attention_lse(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor
     return out, lse.float()
 
 
-def merge_lse(own: Tensor, own_lse: Tensor, other: Tensor, other_lse: Tensor, shift: float) -> Tensor:
-    """Attention over the union of two key sets from the attention over each.
+def merge_lse(out: Tensor, lse: Tensor, other: Tensor, other_lse: Tensor) -> Tensor:
+    """Attention over the union of two key sets from the attention over each; ``out`` is overwritten.
 
-    With ``w = sigmoid(other_lse + shift - own_lse)`` the result is ``(1 - w) * own + w * other``: exactly
-    softmax over both sets with ``shift`` added to the second set's logits, with no concatenated keys and no
-    logit matrix.
+    With ``w = sigmoid(other_lse - lse)`` it is ``(1 - w) * out + w * other``: exactly softmax over both
+    sets, with no concatenated keys and no logit matrix. A shift of the other set's logits is a shift of its
+    log-sum-exp. Returns the union's log-sum-exp.
     """
-    w = torch.sigmoid(other_lse + shift - own_lse).unsqueeze(-1)
-    return torch.lerp(own.float(), other.float(), w).to(own.dtype)
+    w = torch.sigmoid(other_lse - lse).unsqueeze(-1)
+    out.lerp_(other, w.to(out.dtype))
+    return torch.logaddexp(lse, other_lse)
 
 
-def shared_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    k_ref: Tensor,
-    v_ref: Tensor,
-    heads: int,
-    shift: float = 0.0,
-    scale: float = 1.0,
-) -> Tensor:
-    """Self-attention of targets over their own tokens and over one reference's (StyleAligned, equation 3).
+def shared_attention(q: Tensor, k: Tensor, v: Tensor, parts: Sequence[Sequence[Part]], heads: int) -> Tensor:
+    """Self-attention of targets over their own tokens and over references' (StyleAligned, equation 3, for
+    any number of references).
 
-    ``q, k, v`` (G, B, N, C): G groups of B targets, AdaIN already applied; ``k_ref, v_ref`` (G, M, C): the
-    reference that the targets of a group share. ``scale`` multiplies the logits of the reference's tokens,
-    ``shift`` is added to them; 1 and 0 are the paper's method, ``shift = ln m`` counts the reference m
-    times. Returns (G, B, N, C).
+    ``q`` (G, B, N, C), ``k, v`` (G, B, K, C): G groups of B targets, AdaIN already applied; ``parts[g]``:
+    the references that the targets of group g share. One part with scale 1 and shift 0 is the paper's
+    method; ``shift = ln m`` counts a reference m times. Returns (G, B, N, C).
     """
     groups, rows, tokens, channels = q.shape
     width = 1 / math.sqrt(channels // heads)
     q_own, k_own, v_own = (split_heads(x.flatten(0, 1), heads) for x in (q, k, v))
     if not has_lse(q):
-        glued = _concatenated(q_own, k_own, v_own, k_ref, v_ref, heads, width, shift, scale)
-        return glued.view(groups, rows, tokens, channels)
+        at = [slice(g * rows, (g + 1) * rows) for g in range(groups)]
+        return torch.stack(
+            [_concatenated(q_own[s], k_own[s], v_own[s], parts[g], heads, width) for g, s in enumerate(at)]
+        )
     out, lse = attention_lse(q_own, k_own, v_own, width)
-    # All targets of a group ask the same reference, so their queries go as one long row: no K or V is
-    # repeated.
-    q_all = split_heads(q.flatten(1, 2), heads)
-    other, other_lse = attention_lse(
-        q_all, split_heads(k_ref, heads), split_heads(v_ref, heads), width * scale
-    )
-    other = other.unflatten(2, (rows, tokens)).transpose(1, 2).flatten(0, 1)
-    other_lse = other_lse.unflatten(2, (rows, tokens)).transpose(1, 2).flatten(0, 1)
-    return merge_heads(merge_lse(out, lse, other, other_lse, shift)).view(groups, rows, tokens, channels)
+    for g in range(groups):
+        group = slice(g * rows, (g + 1) * rows)
+        own_lse = lse[group]
+        for part in parts[g]:
+            # All targets of a group ask the same reference, so their queries go as one long row: no K or V
+            # is repeated.
+            queries = split_heads(q[g].flatten(0, 1)[None], heads)
+            other, other_lse = attention_lse(
+                queries,
+                split_heads(part.k[None], heads),
+                split_heads(part.v[None], heads),
+                width * part.scale,
+            )
+            other = other.view(heads, rows, tokens, -1).transpose(0, 1)
+            other_lse = other_lse.reshape(heads, rows, tokens).transpose(0, 1)
+            shift = part.shift.unsqueeze(1) if isinstance(part.shift, Tensor) else part.shift
+            own_lse = merge_lse(out[group], own_lse, other, other_lse + shift)
+    return merge_heads(out).view(groups, rows, tokens, channels)
 
 
-def _concatenated(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    k_ref: Tensor,
-    v_ref: Tensor,
-    heads: int,
-    width: float,
-    shift: float,
-    scale: float,
+def shared_by_all(
+    q: Tensor, k: Tensor, v: Tensor, parts: Sequence[Sequence[Part]], heads: int, strength: float = 1.0
 ) -> Tensor:
-    """The same by one fused kernel over concatenated keys, for devices whose kernels keep their
-    log-sum-exp.
+    """Full attention share: every row of a group sees the tokens of all its rows (StyleAligned's ablation),
+    and ``parts``. Shapes as in `shared_attention`.
+
+    At strength 1 a group is one long row with plain attention, as published. Below, others count ``strength``
+    times: ``(1 - strength) * own + strength * all``, divided by the factor of own.
     """
-    rows = q.shape[0] // k_ref.shape[0]
-    k_ref, v_ref = (split_heads(x, heads).repeat_interleave(rows, 0) for x in (k_ref, v_ref))
-    bias = None
-    if shift:
-        bias = torch.cat([q.new_zeros(1, k.shape[2]), q.new_full((1, k_ref.shape[2]), shift)], 1)
+    groups, rows, tokens, channels = q.shape
+    if strength == 1:
+        long = [
+            [
+                (
+                    replace(p, shift=p.shift.expand(rows, -1).reshape(1, -1))
+                    if isinstance(p.shift, Tensor)
+                    else p
+                )
+                for p in group
+            ]
+            for group in parts
+        ]
+        q, k, v = (x.flatten(1, 2)[:, None] for x in (q, k, v))
+        return shared_attention(q, k, v, long, heads).view(groups, rows, tokens, channels)
+    less = math.log(1 - strength)
+    mixed = [
+        [Part(k[g].flatten(0, 1), v[g].flatten(0, 1), math.log(strength) - less)]
+        + [replace(p, shift=p.shift - less) for p in group]
+        for g, group in enumerate(parts)
+    ]
+    return shared_attention(q, k, v, mixed, heads)
+
+
+def _concatenated(q: Tensor, k: Tensor, v: Tensor, parts: Sequence[Part], heads: int, width: float) -> Tensor:
+    """One group by one fused kernel over concatenated keys, for devices whose kernels keep their
+    log-sum-exp. (B, H, N, D) to (B, N, C).
+    """
+    rows, tokens = q.shape[0], q.shape[2]
+    keys, values, bias = [k], [v], [q.new_zeros(1, 1, 1, k.shape[2])]
+    for part in parts:
+        keys.append(split_heads((part.k * part.scale)[None], heads).expand(rows, -1, -1, -1))
+        values.append(split_heads(part.v[None], heads).expand(rows, -1, -1, -1))
+        shift = part.shift if isinstance(part.shift, Tensor) else q.new_full((1, 1), part.shift)
+        bias.append(shift[:, None, :, None].to(q.dtype).expand(-1, -1, -1, len(part.k)))
+    mask = None
+    if any(isinstance(part.shift, Tensor) or part.shift for part in parts):
+        most = max(b.shape[0] for b in bias)
+        mask = torch.cat([b.expand(most, -1, tokens, -1) for b in bias], -1)
     return merge_heads(
         F.scaled_dot_product_attention(
-            q, torch.cat([k, k_ref * scale], 2), torch.cat([v, v_ref], 2), attn_mask=bias, scale=width
+            q, torch.cat(keys, 2), torch.cat(values, 2), attn_mask=mask, scale=width
         )
     )

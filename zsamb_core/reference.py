@@ -1,11 +1,13 @@
-"""A style reference: the path of one picture through the noise levels, and the conditioning that describes
-it.
+"""Style references: the paths of pictures through the noise levels, the conditionings that describe them,
+and how much each counts.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -30,33 +32,118 @@ class Path:
         if not bool((self.sigmas[1:] > self.sigmas[:-1]).all()):
             raise ValueError("a path's sigmas must rise strictly")
 
-    def at(self, sigma: Tensor) -> Tensor:
+    def at(self, sigma: Tensor, offset: int = 0) -> Tensor:
         """The points at ``sigma`` (B,): (B, C, h, w). Beyond the last node the last segment's direction
         goes on; below the first node the first segment's does.
+
+        ``offset`` k, as published, keeps the reference less noisy than its targets at the start: with nodes
+        counted from the noisiest, the first step gets node k and later ones node k + 1 until the path has
+        come down to it. A node at a foreign noise level keeps its variance-preserving form.
         """
         nodes, points = self.sigmas.to(sigma.device), self.points.to(sigma.device)
         s = sigma.float().contiguous()
         i = torch.searchsorted(nodes, s).clamp(1, len(nodes) - 1)
         part = ((s - nodes[i - 1]) / (nodes[i] - nodes[i - 1])).view(-1, 1, 1, 1)
-        return torch.lerp(points[i - 1], points[i], part)
+        exact = torch.lerp(points[i - 1], points[i], part)
+        if not offset:
+            return exact
+        last = len(nodes) - 1
+        held = torch.where(s > nodes[last - 1], last - offset, last - offset - 1)
+        ratio = torch.sqrt((1 + s**2) / (1 + nodes[held] ** 2)).view(-1, 1, 1, 1)
+        return torch.where((s > nodes[held]).view(-1, 1, 1, 1), points[held] * ratio, exact)
+
+
+def noised_path(x0: Tensor, noise: Tensor) -> Path:
+    """``x0 + sigma * noise``: the forward process on one fixed noise, with no model call. (C, h, w) each."""
+    return Path(torch.tensor([0.0, 1.0]), torch.stack([x0, x0 + noise]))
+
+
+def recorded_path(seen: list[tuple[float, Tensor]], x0: Tensor) -> Path:
+    """From what a model was given while a picture was drawn, (sigma, (C, h, w)), and what came out.
+
+    Where a sampler asks twice at one noise level, the later one is the corrected one.
+    """
+    points = {0.0: x0} | {sigma: x for sigma, x in seen if sigma > 0}
+    sigmas = sorted(points)
+    return Path(torch.tensor(sigmas), torch.stack([points[s] for s in sigmas]))
 
 
 @dataclass(frozen=True)
-class StyleReference:
-    """What shared attention borrows style from. Conditionings are the host's own values, passed through
-    untouched.
+class Reference:
+    """One picture to borrow style from. Conditionings are the host's own values, passed through untouched.
+
+    ``weight`` is relative to the other references'; ``shift`` and ``scale`` left at None follow the share's;
+    ``mask`` (1 or B, H, W), 0 to 1, says where in the targets it counts; ``offset`` see `Path.at`.
     """
 
     path: Path
     positive: Any
     negative: Any
+    weight: float = 1.0
+    shift: float | None = None
+    scale: float | None = None
+    mask: Tensor | None = None
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.weight) or self.weight < 0:
+            raise ValueError(f"a reference's weight is {self.weight}, expected 0 or more")
+        if not 0 <= self.offset < len(self.path.sigmas) - 1:
+            raise ValueError(
+                f"a reference's offset is {self.offset}, expected 0 to {len(self.path.sigmas) - 2} for a path"
+                f" of {len(self.path.sigmas)} nodes. Invert with more steps, or use a smaller offset."
+            )
 
     @property
     def latent_shape(self) -> torch.Size:
         """(C, h, w)."""
         return self.path.points.shape[1:]
 
-    def to(self, device: torch.device) -> "StyleReference":
-        """The same reference with its path on ``device``."""
+    def to(self, device: torch.device) -> "Reference":
+        """The same reference with its tensors on ``device``."""
         path = Path(self.path.sigmas.to(device), self.path.points.to(device))
-        return replace(self, path=path)
+        return replace(self, path=path, mask=None if self.mask is None else self.mask.to(device))
+
+
+@dataclass(frozen=True)
+class StyleReference:
+    """What shared attention borrows style from: any number of references, their order without meaning."""
+
+    references: tuple[Reference, ...]
+
+    def counted(self) -> tuple[Reference, ...]:
+        """Without those of weight 0, which are as if they were not there. Raises ValueError if none is
+        left.
+        """
+        kept = tuple(r for r in self.references if r.weight > 0)
+        if not kept:
+            raise ValueError(
+                f"the {len(self.references)} references all have weight 0, expected one above 0. To switch"
+                " the reference off, set strength to 0."
+            )
+        return kept
+
+
+def normalised_weights(references: tuple[Reference, ...], size: tuple[int, int]) -> list[float | Tensor]:
+    """What each reference counts: one number, or with a mask one per row and pixel, (1 or B, h, w), at
+    ``size``.
+
+    Weights are divided by their largest total at any place. So without masks they sum to 1, and references
+    with regions apart from each other count in full, each in its own.
+    """
+    weighed: list[float | Tensor] = []
+    for r in references:
+        if r.mask is None:
+            weighed.append(r.weight)
+        else:
+            mask = r.mask.float().clamp(0, 1)
+            if mask.ndim != 3:
+                raise ValueError(
+                    f"a reference's mask has shape {tuple(mask.shape)}, expected (1 or batch, height, width)"
+                )
+            weighed.append(r.weight * F.interpolate(mask[:, None], size, mode="area")[:, 0])
+    total: float | Tensor = 0.0
+    for w in weighed:
+        total = total + w
+    most = float(total.max()) if isinstance(total, Tensor) else total
+    return [w / most if most > 0 else w for w in weighed]

@@ -10,6 +10,7 @@ from ...zsamb_core.inversion import ddim_invert
 from ...zsamb_core.reference import Path
 from .style_aligned import without_style
 
+SAMPLERS: list[str] = list(comfy.samplers.SAMPLER_NAMES)
 SCHEDULERS: list[str] = list(comfy.samplers.SCHEDULER_NAMES)
 
 
@@ -30,25 +31,31 @@ def inversion_sigmas(model, scheduler: str, steps: int) -> torch.Tensor:
 
 
 def invert(
-    model, latent: torch.Tensor, positive, negative, scheduler: str, steps: int, cfg: float
+    model,
+    latent: torch.Tensor,
+    positive,
+    negative,
+    scheduler: str,
+    steps: int,
+    cfg: float,
+    refinements: int = 0,
 ) -> tuple[Path, torch.Tensor]:
     """The path of ``latent`` (1, C, h, w) through the noise levels, and the fully noised latent in latent
     space.
     """
     path: list[torch.Tensor] = []
-    progress = ProgressBar(steps)
+    progress = ProgressBar(steps * (1 + refinements))
 
     def sample(guided, x, sigmas, extra_args, callback, disable):
         def denoise(x_e, sigma):
             return guided(x_e, sigma * x_e.new_ones(len(x_e)), **extra_args)
 
-        def on_step(i, x, denoised):
-            progress.update_absolute(i + 1, len(sigmas) - 1)
-            callback(
-                {"i": i, "x": x, "denoised": denoised, "sigma": sigmas[i + 1], "sigma_hat": sigmas[i + 1]}
-            )
+        def on_call(i, x, denoised):
+            progress.update_absolute(i + 1, (len(sigmas) - 1) * (1 + refinements))
+            sigma = sigmas[i // (1 + refinements) + 1]
+            callback({"i": i, "x": x, "denoised": denoised, "sigma": sigma, "sigma_hat": sigma})
 
-        path.append(ddim_invert(x, sigmas, denoise, on_step))
+        path.append(ddim_invert(x, sigmas, denoise, refinements, on_call))
         return path[0][-1]
 
     guider = comfy.samplers.CFGGuider(without_style(model))

@@ -1,7 +1,7 @@
 """What counts as SDXL: its base class and its eleven attention blocks, read from the model itself."""
 
-import comfy.ldm.modules.attention
 import comfy.model_base
+from comfy.ldm.modules.attention import SpatialTransformer
 
 # The host's names of SDXL's attention blocks.
 SDXL_BLOCKS = (
@@ -19,8 +19,20 @@ def attention_blocks(model) -> tuple[tuple[str, int], ...]:
         group = getattr(unet, name, None) or []
         blocks = [group] if name == "middle_block" else group
         for i, block in enumerate(blocks):
-            if any(isinstance(m, comfy.ldm.modules.attention.SpatialTransformer) for m in block):
+            if any(isinstance(m, SpatialTransformer) for m in block):
                 found.append((name.split("_")[0], i))
+    return tuple(found)
+
+
+def attention_layers(model) -> tuple[tuple[str, int, int], ...]:
+    """The (name, number, index) of every self-attention layer of a MODEL's UNet: its block, and its place
+    there.
+    """
+    unet, found = model.model.diffusion_model, []
+    for name, number in attention_blocks(model):
+        block = unet.middle_block if name == "middle" else getattr(unet, f"{name}_blocks")[number]
+        depth = sum(len(m.transformer_blocks) for m in block if isinstance(m, SpatialTransformer))
+        found += [(name, number, i) for i in range(depth)]
     return tuple(found)
 
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from zsamb_core.options import AdaIN, Share, StyleOptions
+from zsamb_core.options import PRESETS, AdaIN, Share, StyleOptions
 from zsamb_core.prompts import prompt_lines
 
 
@@ -22,8 +22,23 @@ def test_sharing_brings_adain_unless_it_is_set():
     assert StyleOptions(share=Share(0.0), adain=AdaIN()).resolved() == StyleOptions(adain=AdaIN())
 
 
-def test_strength_is_a_factor_on_the_attention_mass():
-    assert Share(0.5, math.log(2)).logit_shift == pytest.approx(0)
+def test_full_share_brings_no_adain_of_its_own():
+    assert StyleOptions(share=Share(everyone=True)).resolved().adain is None
+    assert StyleOptions(share=Share(everyone=True), adain=AdaIN()).resolved().adain == AdaIN()
+
+
+def test_no_layers_is_inactive():
+    assert not StyleOptions(share=Share(), adain=AdaIN(), layers=frozenset()).active
+
+
+def test_group_norms_are_shared_only_with_attention():
+    assert StyleOptions(share=Share(), group_norm=True).resolved().group_norm
+    assert not StyleOptions(share=Share(0.0), adain=AdaIN(), group_norm=True).resolved().group_norm
+
+
+def test_presets_are_the_published_ones():
+    assert PRESETS["normal"] == (math.log(2), 1.0)
+    assert PRESETS["famous"] == (0.0, 0.5)
 
 
 def test_prompt_lines():

@@ -42,20 +42,43 @@ class Demo:
     def prompts(self, *lines):
         return self.pack.nodes.prompts.PromptSet.execute(self.clip, "\n".join(lines), "").result[0]
 
-    def patched(self, model=None, strength=1.0, shift=0.0, scale=1.0, reference=None):
+    def patched(self, model=None, strength=1.0, shift=0.0, scale=1.0, reference=None, **settings):
+        values = {
+            "preset": "custom", "score_shift": shift, "score_scale": scale, "share": "reference",
+            "blocks": "all", "only_self_level": 0.0, "start_percent": 0.0, "end_percent": 1.0,
+            "share_group_norm": False, **settings,
+        }  # fmt: skip
         node = self.pack.nodes.style_aligned.SharedAttention
-        return node.execute(model or self.model, strength, shift, scale, reference).result[0]
+        return node.execute(model or self.model, strength, reference=reference, **values).result[0]
 
-    def adain(self, model=None, queries=True, keys=True, strength=1.0):
+    def adain(self, model=None, queries=True, keys=True, values=False, strength=1.0):
         node = self.pack.nodes.style_aligned.AdaINQueries
-        return node.execute(model or self.model, queries, keys, strength).result[0]
+        return node.execute(model or self.model, queries, keys, values, strength).result[0]
 
-    def invert(self, picture, prompt="a star", steps=4, cfg=1.0, model=None, scheduler="simple"):
+    def invert(
+        self,
+        picture,
+        prompt="a star",
+        steps=4,
+        cfg=1.0,
+        model=None,
+        scheduler="simple",
+        refinements=0,
+        latent=None,
+    ):
         """STYLE_REFERENCE and the noised LATENT of a (1, H, W, 3) picture."""
-        latent = {"samples": self.vae.encode(picture)}
-        node = self.pack.nodes.style_aligned.DDIMInvert
+        latent = {"samples": self.vae.encode(picture)} if latent is None else latent
+        node = self.pack.nodes.references.DDIMInvert
         encoded = self.encode(prompt), self.encode("")
-        return node.execute(model or self.model, latent, *encoded, steps, cfg, scheduler).result
+        return node.execute(model or self.model, latent, *encoded, steps, cfg, refinements, scheduler).result
+
+    def weigh(self, reference, weight=1.0, others=None, mask=None, offset=0, shift=None, scale=None):
+        """A reference's options; shift and scale both or none."""
+        node = self.pack.nodes.references.WeighReference
+        preset = "as the patch" if shift is None else "custom"
+        return node.execute(
+            reference, weight, preset, shift or 0.0, 1.0 if scale is None else scale, offset, others, mask
+        ).result[0]
 
     def sample(
         self,
@@ -69,15 +92,17 @@ class Demo:
         sampler="ddim",
         size=16,
         scheduler="simple",
+        latent=None,
+        **settings,
     ):
         """Latents from the stock KSampler, (batch, 4, size, size)."""
         import nodes
 
-        latent = {"samples": torch.zeros(batch, 4, size, size)}
+        latent = {"samples": torch.zeros(batch, 4, size, size)} if latent is None else latent
         negative = self.encode("") if negative is None else negative
-        return nodes.common_ksampler(model, seed, steps, cfg, sampler, scheduler, positive, negative, latent)[
-            0
-        ]["samples"]
+        return nodes.common_ksampler(
+            model, seed, steps, cfg, sampler, scheduler, positive, negative, latent, **settings
+        )[0]["samples"]
 
 
 @pytest.fixture(scope="session")
@@ -100,6 +125,23 @@ def star(demo):
 def reference(demo, star):
     with torch.inference_mode():
         return demo.invert(star)[0]
+
+
+@pytest.fixture(scope="session")
+def moon():
+    """Another picture in another such style."""
+    import numpy as np
+
+    from demo.pictures import draw
+    from demo.styles import HELD_OUT
+
+    return torch.from_numpy(draw("moon", HELD_OUT["arctic"], np.random.default_rng(2)))[None].float()
+
+
+@pytest.fixture(scope="session")
+def other(demo, moon):
+    with torch.inference_mode():
+        return demo.invert(moon, "a moon")[0]
 
 
 PROMPTS = ("a cat", "a house", "a boat", "a flower")

@@ -42,16 +42,57 @@ def test_sdxl_with_other_blocks_is_refused(pack, demo):
         demo.patched(model)
 
 
-def test_a_latent_of_another_size_than_the_reference_is_refused(demo, four, reference, monkeypatch):
+def refused_before_loading(demo, model, positive, monkeypatch, match, **settings):
     import comfy.sampler_helpers
 
     def loaded(*_, **__):
-        raise AssertionError("the model was loaded before the sizes were checked")
+        raise AssertionError("the model was loaded before the input was checked")
 
     with monkeypatch.context() as patch:
         patch.setattr(comfy.sampler_helpers, "prepare_sampling", loaded)
-        with pytest.raises(ValueError, match="being sampled is 192 x 192 pixels .*expected 128 x 128"):
-            demo.sample(demo.patched(reference=reference), four, size=24)
+        with pytest.raises(ValueError, match=match):
+            demo.sample(model, positive, **settings)
+
+
+def test_references_that_all_weigh_nothing_are_refused(demo, four, reference, monkeypatch):
+    model = demo.patched(reference=demo.weigh(reference, 0.0))
+    refused_before_loading(demo, model, four, monkeypatch, "1 references all have weight 0")
+
+
+def test_a_mask_for_another_batch_is_refused(demo, four, reference, monkeypatch):
+    model = demo.patched(reference=demo.weigh(reference, mask=torch.ones(3, 16, 16)))
+    refused_before_loading(demo, model, four, monkeypatch, "mask holds 3 masks, expected 1, or 4")
+
+
+def test_a_reference_of_another_kind_of_latent_is_refused(demo, four, reference, monkeypatch):
+    from dataclasses import replace
+
+    first = reference.references[0]
+    path = replace(first.path, points=torch.zeros(len(first.path.sigmas), 16, 16, 16))
+    model = demo.patched(reference=replace(reference, references=(replace(first, path=path),)))
+    refused_before_loading(demo, model, four, monkeypatch, "latents of 16 channels, expected 4")
+
+
+def test_an_offset_beyond_the_path_is_refused(demo, reference):
+    with pytest.raises(ValueError, match="Style Reference: a reference's offset is 4, expected 0 to 3"):
+        demo.weigh(reference, offset=4)
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
+def test_a_weight_that_is_none_is_refused(demo, reference, weight):
+    with pytest.raises(ValueError, match="weight is"):
+        demo.weigh(reference, weight)
+
+
+@pytest.mark.parametrize("blocks", ["output 6", "input 4, nothing", "", "input 1-3"])
+def test_an_unknown_block_is_refused_with_the_known_ones(demo, blocks):
+    with pytest.raises(ValueError, match="SharedAttention Patch: blocks: .*input 4, input 5, input 7"):
+        demo.patched(blocks=blocks)
+
+
+def test_a_window_that_ends_before_it_starts_is_refused(demo):
+    with pytest.raises(ValueError, match="start_percent is 0.6 and end_percent 0.5"):
+        demo.patched(start_percent=0.6, end_percent=0.5)
 
 
 def test_prompts_only_takes_any_size(demo, four):
@@ -75,10 +116,10 @@ def test_a_missing_demo_file_is_named(pack, monkeypatch, tmp_path, name):
 
 
 def test_inversion_refuses_what_is_not_one_picture(demo):
-    node, cond = demo.pack.nodes.style_aligned.DDIMInvert, demo.encode("")
+    node, cond = demo.pack.nodes.references.DDIMInvert, demo.encode("")
 
     def invert(samples):
-        return node.execute(demo.model, {"samples": samples}, cond, cond, 2, 1.0, "simple")
+        return node.execute(demo.model, {"samples": samples}, cond, cond, 2, 1.0, 0, "simple")
 
     with pytest.raises(ValueError, match="holds 3 pictures, expected one reference"):
         invert(torch.ones(3, 4, 16, 16))
@@ -95,29 +136,33 @@ def test_a_foreign_attention_replacement_is_not_silently_overwritten(demo):
         demo.patched(model)
 
 
-def test_an_area_prompt_with_a_reference_is_refused(demo, reference):
+def test_an_area_prompt_with_a_masked_reference_is_refused(demo, reference):
     positive = demo.encode("a cat")
     area = [[positive[0][0], {**positive[0][1], "area": (8, 8, 0, 0), "strength": 1.0}]]
-    with pytest.raises(ValueError, match="part of the picture"):
-        demo.sample(demo.patched(reference=reference), area + positive, batch=1)
+    masked = demo.weigh(reference, mask=torch.ones(1, 16, 16))
+    with pytest.raises(ValueError, match="part of the picture .*because a reference has a mask"):
+        demo.sample(demo.patched(reference=masked), area + positive, batch=1)
 
 
 def test_a_picture_with_alpha_or_of_odd_size_becomes_a_reference(demo, star):
     """The host's VAE Encode drops alpha and crops to a multiple of 8; the reference has that size."""
     alpha = torch.cat([star, torch.ones_like(star[..., :1])], -1)
-    assert torch.equal(demo.invert(alpha)[0].path.points, demo.invert(star)[0].path.points)
+    assert torch.equal(
+        demo.invert(alpha)[0].references[0].path.points, demo.invert(star)[0].references[0].path.points
+    )
     odd = demo.invert(star[:, :101, :125])[0]
-    assert tuple(odd.latent_shape) == (4, 12, 15)
+    assert tuple(odd.references[0].latent_shape) == (4, 12, 15)
 
 
 def test_attention_replaced_behind_the_patch_is_refused(demo, four):
     model = demo.patched().clone()
-    model.set_model_attn1_replace(lambda q, k, v, extra: q, "middle", 0, 0)
+    for block in (("middle", 0), ("output", 0)):
+        model.set_model_attn1_replace(lambda q, k, v, extra: q, *block)
     with pytest.raises(ValueError, match="another node replaces the model's self-attention"):
         demo.sample(model, four)
 
 
-def test_tiles_stacked_on_the_batch_are_refused(demo, four):
+def test_tiles_stacked_on_the_batch_are_refused_from_prompts_only(demo, four):
     model = demo.patched().clone()
 
     def two_tiles(apply_model, call):

@@ -37,7 +37,7 @@ def test_inversion_then_generation_returns_the_picture(demo, star):
 
 def test_the_path_starts_at_the_picture_and_ends_at_the_latent(demo, star):
     reference, latent = demo.invert(star, steps=6)
-    path, sampling = reference.path, demo.model.get_model_object("model_sampling")
+    path, sampling = reference.references[0].path, demo.model.get_model_object("model_sampling")
     assert len(path.sigmas) == 7
     assert float(path.sigmas[0]) == pytest.approx(float(sampling.sigma_min))
     assert float(path.sigmas[-1]) == pytest.approx(float(sampling.sigma_max))
@@ -50,7 +50,10 @@ def test_the_path_starts_at_the_picture_and_ends_at_the_latent(demo, star):
 
 def test_style_patches_are_left_out_of_inversion(demo, star, reference):
     patched = demo.patched(reference=reference)
-    assert torch.equal(demo.invert(star, model=patched)[0].path.points, demo.invert(star)[0].path.points)
+    assert torch.equal(
+        demo.invert(star, model=patched)[0].references[0].path.points,
+        demo.invert(star)[0].references[0].path.points,
+    )
 
 
 def test_every_scheduler_gives_a_rising_path(demo):

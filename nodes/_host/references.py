@@ -1,0 +1,33 @@
+"""References without inversion: noised, and recorded while a picture is drawn."""
+
+import torch
+from comfy.patcher_extension import WrappersMP
+from comfy.sample import prepare_noise
+
+from ...zsamb_core.reference import Path, noised_path, recorded_path
+
+
+def model_latent(model, latent: torch.Tensor) -> torch.Tensor:
+    """A LATENT in the space that the model works in."""
+    return model.get_model_object("latent_format").process_in(latent)
+
+
+def noised(model, latent: torch.Tensor, seed: int) -> Path:
+    """The path of ``latent`` (1, C, h, w) with the host's own noise of ``seed``."""
+    return noised_path(model_latent(model, latent)[0].float(), prepare_noise(latent, seed)[0])
+
+
+def recorded(model, latent: dict, seed: int, **settings) -> tuple[Path, dict]:
+    """Draw one picture with the host's KSampler; its path, and the LATENT."""
+    from nodes import common_ksampler  # the host's
+
+    seen: list[tuple[float, torch.Tensor]] = []
+
+    def listen(executor, x, timestep, *args, **kwargs):
+        seen.append((float(timestep.flatten()[0]), x[0].float().cpu()))
+        return executor(x, timestep, *args, **kwargs)
+
+    listening = model.clone()
+    listening.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "zsamb_record", listen)
+    (out,) = common_ksampler(listening, seed, latent=latent, **settings)
+    return recorded_path(seen, model_latent(model, out["samples"])[0].float().cpu()), out

@@ -1,0 +1,231 @@
+"""One model call: run the references through the model first, then let the targets' layers read what those
+saw.
+
+References never share a batch with the targets. They go through the unpatched model in a call of their own,
+once per noise level, whatever the host then asks at that level: cond and uncond together or apart, tiles,
+areas, guidance with extra calls. ControlNets, inpainting and other packs' patches see the targets alone, in
+just the rows that the host gave them.
+"""
+
+from contextlib import nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+import torch
+from comfy.conds import CONDCrossAttn
+
+from ...zsamb_core.adain import Statistics
+from ...zsamb_core.group_norm import GroupStatistics
+from ...zsamb_core.layers import Layer
+from ...zsamb_core.options import StyleOptions
+from ...zsamb_core.reference import Reference
+
+RUN = "zsamb_style_run"
+
+
+@dataclass(frozen=True)
+class LayerFeatures:
+    """What a reference leaves in a self-attention layer: ``k, v`` (M, C) and the statistics that AdaIN
+    asks for.
+    """
+
+    k: torch.Tensor
+    v: torch.Tensor
+    queries: Statistics | None
+    keys: Statistics | None
+    values: Statistics | None
+
+
+@dataclass(frozen=True)
+class Features:
+    """What one reference with one prompt leaves in all layers, at one noise level."""
+
+    layers: dict[Layer, LayerFeatures] = field(default_factory=dict)
+    norms: dict[str, GroupStatistics] = field(default_factory=dict)
+
+
+class Bank:
+    """The features of the noise level that is being drawn, per device, name and place of the reference.
+
+    They depend on the weights too, which hooks change between the conds of one step.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict = {}
+
+    def at(self, device: torch.device, sigma: float, hooks) -> dict[tuple[str, int], Features]:
+        found = self._held.get(device)
+        if found is None or found[0] != sigma or found[1] is not hooks:
+            found = self._held[device] = (sigma, hooks, {})
+        return found[2]
+
+    def clear(self) -> None:
+        self._held.clear()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One sampling run.
+
+    ``batch`` pictures of ``size`` (h, w); noise levels from ``start`` down to ``end``; ``patches``: what
+    replaces self-attention, by block; per reference its weight (see `normalised_weights`), the mean of that
+    over the picture, and its model-ready conditioning by name; ``names``: which cond entry bears which name.
+    """
+
+    options: StyleOptions
+    batch: int
+    size: tuple[int, int]
+    start: float
+    end: float
+    patches: dict
+    references: tuple[Reference, ...] = ()
+    weights: tuple = ()
+    mean_weights: tuple[float, ...] = ()
+    conds: tuple[dict[str, dict], ...] = ()
+    names: dict = field(default_factory=dict)
+    bank: Bank = field(default_factory=Bank)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The current call is of references: each row keeps what its layers see."""
+
+    options: StyleOptions
+    rows: list[Features]
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """The current call is of ``chunks`` times ``rows`` targets; ``features`` per chunk and reference, empty
+    from prompts only.
+    """
+
+    run: Run
+    chunks: int
+    rows: int
+    features: list[list[Features]]
+
+
+# What the layers are in just now. A group norm is given nothing but its input, and torch.compile takes plain
+# values in the options for constants, so neither can carry it.
+CALL: ContextVar[Recording | Sharing | None] = ContextVar("zsamb_call", default=None)
+
+
+def apply_with_references(
+    executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs
+):
+    """APPLY_MODEL wrapper. ``x`` (chunks * rows, C, h, w); chunk c belongs to the cond entry ``uuids[c]``."""
+    run: Run | None = transformer_options.get(RUN)
+    args = (x, t, c_concat, c_crossattn, control, transformer_options)
+    if run is None:
+        return executor(*args, **kwargs)
+    sigma = float(t.flatten()[0])
+    if not run.end <= sigma <= run.start:
+        return executor(*args, **kwargs)
+    chunks = len(transformer_options["cond_or_uncond"])
+    refuse_parts(run, x, chunks)
+    features = []
+    if run.references:
+        patcher = executor.class_obj.current_patcher
+        bank = run.bank.at(x.device, sigma, patcher.current_hooks if patcher is not None else None)
+        names = chunk_names(run, transformer_options)
+        everyone = range(len(run.references))
+        missing = [(n, j) for n in dict.fromkeys(names) for j in everyone if (n, j) not in bank]
+        record(executor, run, bank, missing, x, t, transformer_options)
+        features = [[bank[name, j] for j in everyone] for name in names]
+    token = CALL.set(Sharing(run, chunks, x.shape[0] // chunks, features))
+    try:
+        return executor(*args, **kwargs)
+    finally:
+        CALL.reset(token)
+
+
+def refuse_parts(run: Run, x: torch.Tensor, chunks: int) -> None:
+    """Raises ValueError for tiles stacked on the batch from prompts only, and for parts of a picture with
+    masks: whose first picture, and which part of the mask, cannot be known.
+    """
+    if not run.references and x.shape[0] != chunks * run.batch:
+        raise ValueError(
+            f"SharedAttention Patch: the model is being called with {x.shape[0]} rows for {chunks} prompts,"
+            f" expected the {run.batch} pictures of the batch for each. Tiled and windowed sampling that"
+            " stacks its parts on the batch needs a style reference; connect one, or sample in one piece."
+        )
+    if any(isinstance(w, torch.Tensor) for w in run.weights) and (
+        tuple(x.shape[-2:]) != run.size or x.shape[0] != chunks * run.batch
+    ):
+        raise ValueError(
+            f"SharedAttention Patch: the model is being called on a part of the picture ({x.shape[3] * 8} x "
+            f"{x.shape[2] * 8} of {run.size[1] * 8} x {run.size[0] * 8} pixels: an area prompt, a tile or a"
+            " window), expected the whole, because a reference has a mask. Use masks on the prompts in place"
+            " of areas (Conditioning (Set Mask)), or leave the reference's mask out."
+        )
+
+
+def chunk_names(run: Run, transformer_options: dict) -> list[str]:
+    """``positive`` or ``negative`` for each chunk, by the entry's identity; by its index where the identity
+    is new.
+    """
+    names = []
+    for uuid, index in zip(transformer_options["uuids"], transformer_options["cond_or_uncond"], strict=True):
+        name = run.names.get(uuid, "positive" if index == 0 else "negative")
+        # Guiders with three conds have a "middle", and an "empty_negative_prompt".
+        names.append("negative" if "negative" in name else "positive")
+    return names
+
+
+def record(executor, run: Run, bank: dict, missing, x, t, transformer_options: dict) -> None:
+    """Fill ``bank`` with the ``missing`` (name, reference) at the noise level ``t``.
+
+    References of one size go together, as far as that is no larger a call than the host's own ``x``.
+    """
+    by_size: dict = {}
+    for name, j in missing:
+        by_size.setdefault(run.references[j].latent_shape, []).append((name, j))
+    for shape, rows in by_size.items():
+        at_once = max(1, x.numel() // shape.numel())
+        for i in range(0, len(rows), at_once):
+            piece = rows[i : i + at_once]
+            recorded = [Features() for _ in piece]
+            call_with_references(executor, run, piece, recorded, t, transformer_options)
+            bank.update(zip(piece, recorded, strict=True))
+
+
+def call_with_references(executor, run: Run, rows, recorded, t, transformer_options: dict) -> None:
+    """One call of the unpatched model on references of one size, each row with its own prompt."""
+    sigma = t.flatten()[:1]
+    x = torch.cat([run.references[j].path.at(sigma, run.references[j].offset) for _, j in rows])
+    conds = [run.conds[j][name] for name, j in rows]
+    context, c_concat, extra = None, None, {}
+    for key in conds[0]:
+        values = [cond[key] for cond in conds]
+        if isinstance(values[0], CONDCrossAttn):
+            prompts = [CONDCrossAttn(value.cond[:1]) for value in values]
+            context = prompts[0].concat(prompts[1:]).to(x.device)
+        elif isinstance(values[0].cond, torch.Tensor):
+            extra[key] = torch.cat([value.cond[:1] for value in values]).to(x.device)
+    c_concat = extra.pop("c_concat", None)
+    options = {
+        key: value
+        for key, value in transformer_options.items()
+        if key not in ("patches", "patches_replace", "wrappers", "callbacks")
+    }
+    options |= {
+        "patches_replace": {"attn1": run.patches},
+        "cond_or_uncond": [0 if name == "positive" else 1 for name, _ in rows],
+        "uuids": [("zsamb", name, j) for name, j in rows],
+    }
+    token = CALL.set(Recording(run.options, recorded))
+    try:
+        with uncompiled():
+            executor(x, sigma.expand(len(x)), c_concat, context, None, options, **extra)
+    finally:
+        CALL.reset(token)
+
+
+def uncompiled():
+    """A compiled model may have been compiled for the targets' call, whose patches differ; torch before 2.6
+    cannot be told.
+    """
+    return (
+        torch.compiler.set_stance("force_eager") if hasattr(torch.compiler, "set_stance") else nullcontext()
+    )

@@ -1,0 +1,326 @@
+"""Style references: by inversion, by noising, by recording, and what each counts."""
+
+from dataclasses import replace
+
+from comfy_api.latest import io
+
+from ..zsamb_core.options import PRESETS
+from ..zsamb_core.reference import Reference, StyleReference
+from ._host.inversion import SAMPLERS, SCHEDULERS, invert
+from ._host.references import noised, recorded
+from ._host.sdxl import require_sdxl
+from .style_aligned import CATEGORY, SCALE, SHIFT, STYLE_REFERENCE
+
+
+class DDIMInvert(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ZSAMB_DDIMInvert",
+            display_name="DDIM Invert",
+            category=CATEGORY,
+            description=(
+                "Finds the noise that a picture would have come from, and keeps its whole path through the"
+                " noise levels as a style reference."
+            ),
+            search_aliases=["inversion", "StyleAligned", "unsampler", "reference image", "Z-SAMB"],
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="The SDXL model that will draw. Style patches on it are left out here."
+                ),
+                io.Latent.Input(
+                    "latent",
+                    tooltip="One picture from VAE Encode. It may have another size than what will be drawn.",
+                ),
+                io.Conditioning.Input(
+                    "positive", tooltip="A prompt that describes the picture: its content and its style."
+                ),
+                io.Conditioning.Input("negative", tooltip="The negative prompt, usually empty."),
+                io.Int.Input(
+                    "steps",
+                    default=50,
+                    min=1,
+                    max=1000,
+                    tooltip=(
+                        "Model calls on the way up (twice as many above CFG 1). 50 in the authors' notebook."
+                    ),
+                ),
+                io.Float.Input(
+                    "cfg",
+                    default=2.0,
+                    min=0.0,
+                    max=30.0,
+                    step=0.1,
+                    tooltip=(
+                        "Guidance during inversion. The authors use 2; 1 rebuilds the picture most exactly."
+                    ),
+                ),
+                io.Int.Input(
+                    "refinements",
+                    default=0,
+                    min=0,
+                    max=10,
+                    tooltip=(
+                        "Times that each step is corrected, one more model call each (two above CFG 1), so"
+                        " that sampling runs back along it. 0: the published rule. 1 to 3 rebuild the"
+                        " picture far better than as many more steps do."
+                    ),
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=SCHEDULERS,
+                    default="simple",
+                    advanced=True,
+                    tooltip=(
+                        "Spacing of the noise levels. To rebuild the picture from the latent, sample with the"
+                        " same scheduler and steps; as a style reference any will do."
+                    ),
+                ),
+            ],
+            outputs=[
+                STYLE_REFERENCE.Output(display_name="reference", tooltip="For SharedAttention Patch."),
+                io.Latent.Output(
+                    display_name="latent",
+                    tooltip="The noised latent. Sample from it with added noise disabled.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, latent, positive, negative, steps, cfg, refinements, scheduler) -> io.NodeOutput:
+        require_sdxl(model, "DDIM Invert")
+        samples = one_picture(model, latent, "DDIM Invert")
+        path, top = invert(model, samples, positive, negative, scheduler, steps, cfg, refinements)
+        reference = Reference(path, positive, negative)
+        return io.NodeOutput(StyleReference((reference,)), {"samples": top})
+
+
+def one_picture(model, latent: dict, node: str, empty: bool = False):
+    """The samples of a LATENT that holds one picture, (1, C, h, w). Raises ValueError for anything else."""
+    samples = latent["samples"]
+    channels = model.get_model_object("latent_format").latent_channels
+    if samples.ndim != 4 or samples.shape[1] != channels:
+        raise ValueError(
+            f"{node}: the latent input has shape {tuple(samples.shape)}, expected one SDXL picture of"
+            f" {channels} channels (1, {channels}, height / 8, width / 8). Use VAE Encode with the model's"
+            " VAE."
+        )
+    if samples.shape[0] != 1:
+        raise ValueError(
+            f"{node}: the latent input holds {samples.shape[0]} pictures, expected one reference. Pick one"
+            " with Latent From Batch."
+        )
+    if not empty and not samples.any():
+        raise ValueError(
+            f"{node}: the latent input is empty (all zero), expected a picture. Connect VAE Encode, not Empty"
+            " Latent Image."
+        )
+    return samples
+
+
+class NoiseReference(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ZSAMB_NoiseReference",
+            display_name="Noise Reference",
+            category=CATEGORY,
+            description=(
+                "A style reference without inversion: the picture plus one fixed noise at every noise level."
+                " No model call, so it is instant; a little less faithful than DDIM Invert."
+            ),
+            search_aliases=["StyleAligned", "reference image", "q sample", "Z-SAMB"],
+            inputs=[
+                io.Model.Input("model", tooltip="The SDXL model that will draw."),
+                io.Latent.Input("latent", tooltip="One picture from VAE Encode, of any size."),
+                io.Conditioning.Input(
+                    "positive", tooltip="A prompt that describes the picture: its content and its style."
+                ),
+                io.Conditioning.Input("negative", tooltip="The negative prompt, usually empty."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Of the noise that is added to the picture.",
+                ),
+            ],
+            outputs=[STYLE_REFERENCE.Output(display_name="reference", tooltip="For SharedAttention Patch.")],
+        )
+
+    @classmethod
+    def execute(cls, model, latent, positive, negative, seed) -> io.NodeOutput:
+        require_sdxl(model, "Noise Reference")
+        path = noised(model, one_picture(model, latent, "Noise Reference"), seed)
+        return io.NodeOutput(StyleReference((Reference(path, positive, negative),)))
+
+
+class RecordReference(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ZSAMB_RecordReference",
+            display_name="KSampler (Record Reference)",
+            category=CATEGORY,
+            description=(
+                "Draws one picture as KSampler does, and keeps its way through the noise levels as a style"
+                " reference, which is then exact: draw until you like one, then draw the set."
+            ),
+            search_aliases=["StyleAligned", "KSampler", "reference latents", "Z-SAMB"],
+            inputs=[
+                io.Model.Input("model", tooltip="An SDXL model; patches on it act here too."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Of the noise.",
+                ),
+                io.Int.Input("steps", default=30, min=1, max=10000, tooltip="Sampling steps."),
+                io.Float.Input(
+                    "cfg", default=5.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="Guidance."
+                ),
+                io.Combo.Input(
+                    "sampler_name", options=SAMPLERS, default="ddim", tooltip="Any of the host's samplers."
+                ),
+                io.Combo.Input(
+                    "scheduler", options=SCHEDULERS, default="simple", tooltip="Spacing of noise levels."
+                ),
+                io.Conditioning.Input("positive", tooltip="What the picture shows, content and style."),
+                io.Conditioning.Input("negative", tooltip="The negative prompt."),
+                io.Latent.Input(
+                    "latent_image", tooltip="One picture: empty, or one to start from with denoise below 1."
+                ),
+                io.Float.Input(
+                    "denoise",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="1 draws from noise alone; less keeps more of the latent's picture.",
+                ),
+            ],
+            outputs=[
+                STYLE_REFERENCE.Output(display_name="reference", tooltip="For SharedAttention Patch."),
+                io.Latent.Output(display_name="latent", tooltip="The picture itself, for VAE Decode."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        seed,
+        steps,
+        cfg,
+        sampler_name,
+        scheduler,
+        positive,
+        negative,
+        latent_image,
+        denoise,
+    ) -> io.NodeOutput:
+        node = "KSampler (Record Reference)"
+        require_sdxl(model, node)
+        one_picture(model, latent_image, node, empty=True)
+        path, out = recorded(
+            model,
+            latent_image,
+            seed,
+            steps=steps,
+            cfg=cfg,
+            sampler_name=sampler_name,
+            scheduler=scheduler,
+            positive=positive,
+            negative=negative,
+            denoise=denoise,
+        )
+        return io.NodeOutput(StyleReference((Reference(path, positive, negative),)), out)
+
+
+class WeighReference(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ZSAMB_StyleReference",
+            display_name="Style Reference",
+            category=CATEGORY,
+            description=(
+                "Sets what a style reference counts and how it is looked at, and joins it with others. Chain"
+                " one of these per reference; their order does not matter."
+            ),
+            search_aliases=["StyleAligned", "multi reference", "blend styles", "regional style", "Z-SAMB"],
+            inputs=[
+                STYLE_REFERENCE.Input("reference", tooltip="From DDIM Invert or another reference node."),
+                STYLE_REFERENCE.Input(
+                    "others", optional=True, tooltip="References to join this one with, kept as they are."
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip=(
+                        "Where in the new pictures this reference counts (white), at any size: one mask, or"
+                        " one per picture of the batch. Left open: everywhere."
+                    ),
+                ),
+                io.Float.Input(
+                    "weight",
+                    default=1.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.05,
+                    tooltip="Relative to the other references. 0 is the same as leaving this one out.",
+                ),
+                io.Combo.Input(
+                    "preset",
+                    options=["as the patch", *PRESETS, "custom"],
+                    default="as the patch",
+                    tooltip=(
+                        "Shift and scale of this reference's attention logits. as the patch: what"
+                        " SharedAttention Patch says. normal: shift ln 2, scale 1. famous: shift 0, scale"
+                        " 0.5, for pictures that the model knows by heart. none: 0 and 1. custom: the two"
+                        " numbers below."
+                    ),
+                ),
+                SHIFT,
+                SCALE,
+                io.Int.Input(
+                    "offset",
+                    default=0,
+                    min=0,
+                    max=100,
+                    advanced=True,
+                    tooltip=(
+                        "Nodes of the path by which the reference is less noisy than the pictures at the"
+                        " start. 0: always at their noise level. The authors' notebook uses 5 of 50."
+                    ),
+                ),
+            ],
+            outputs=[STYLE_REFERENCE.Output(display_name="reference", tooltip="For SharedAttention Patch.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, reference, weight, preset, score_shift, score_scale, offset, others=None, mask=None
+    ) -> io.NodeOutput:
+        shift, scale = {"as the patch": (None, None), "custom": (score_shift, score_scale), **PRESETS}[preset]
+        try:
+            changed = tuple(
+                replace(
+                    r,
+                    weight=r.weight * weight,
+                    shift=r.shift if shift is None else shift,
+                    scale=r.scale if scale is None else scale,
+                    mask=r.mask if mask is None else mask,
+                    offset=offset,
+                )
+                for r in reference.references
+            )
+        except ValueError as error:
+            raise ValueError(f"Style Reference: {error}") from error
+        return io.NodeOutput(StyleReference(changed + (others.references if others is not None else ())))
+
+
+NODES = [DDIMInvert, NoiseReference, RecordReference, WeighReference]

@@ -1,0 +1,57 @@
+"""Which layers share."""
+
+import pytest
+
+from zsamb_core.layers import left_alone, parse_blocks, published_order
+
+SDXL_DEPTHS = {
+    ("input", 4): 2, ("input", 5): 2, ("input", 7): 10, ("input", 8): 10, ("middle", 0): 10,
+    ("output", 0): 10, ("output", 1): 10, ("output", 2): 10,
+    ("output", 3): 2, ("output", 4): 2, ("output", 5): 2,
+}  # fmt: skip
+SDXL = [(*block, i) for block, depth in SDXL_DEPTHS.items() for i in range(depth)]
+
+
+def test_the_published_order_is_down_up_middle():
+    order = published_order(SDXL)
+    assert len(order) == 70
+    assert order[0] == ("input", 4, 0) and order[24] == ("output", 0, 0) and order[60] == ("middle", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("level", "count"), [(0, 0), (1, 70), (0.3, 24), (0.4, 35), (0.5, 35), (0.1, 7), (0.9, 63), (0.7, 46)]
+)
+def test_levels_are_quantised_as_published(level, count):
+    """For .7: n = .3 * 70 = 21, every third layer would be alone at .3, which is 24; the complement is 46."""
+    assert len(left_alone(SDXL, level)) == count
+
+
+def test_a_level_takes_every_so_manyth_layer_from_the_first():
+    order = published_order(SDXL)
+    assert left_alone(SDXL, 0.3) == set(order[::3])
+    assert left_alone(SDXL, 0.7) == set(order) - set(order[::3])
+
+
+def test_edge_levels_are_sane():
+    """Published: 0 < level < 1 / 70 divides by zero, and .9 counts (1 - .9) * 70 = 6.99... as 6."""
+    assert left_alone(SDXL, 0.01) == frozenset()
+    assert left_alone(SDXL, 0.995) == frozenset(SDXL)
+    assert left_alone(SDXL, 0.9) == frozenset(SDXL) - left_alone(SDXL, 0.1)
+    for level in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="only_self_level"):
+            left_alone(SDXL, level)
+
+
+def test_blocks_are_named_as_the_host_names_them():
+    blocks = list(SDXL_DEPTHS)
+    assert parse_blocks("all", blocks) == parse_blocks(" ALL ", blocks) == frozenset(blocks)
+    assert parse_blocks("input 4, output 0-2", blocks) == {("input", 4), *(("output", i) for i in range(3))}
+    assert parse_blocks("middle, input_7", blocks) == {("middle", 0), ("input", 7)}
+    assert parse_blocks("input", blocks) == {("input", i) for i in (4, 5, 7, 8)}
+    assert parse_blocks("input 0-6", blocks) == {("input", 4), ("input", 5)}
+
+
+@pytest.mark.parametrize("text", ["", " , ", "output 9", "input 4; output 1", "everything", "input -1"])
+def test_unknown_blocks_are_refused(text):
+    with pytest.raises(ValueError, match="blocks: .*input 4, input 5"):
+        parse_blocks(text, list(SDXL_DEPTHS))

@@ -1,0 +1,110 @@
+"""Paths, weights and masks of references."""
+
+import math
+
+import pytest
+import torch
+
+from zsamb_core.reference import (
+    Path,
+    Reference,
+    StyleReference,
+    noised_path,
+    normalised_weights,
+    recorded_path,
+)
+
+
+def path(nodes=7, h=2):
+    sigmas = torch.linspace(0.1, 10, nodes)
+    return Path(sigmas, torch.randn(nodes, 4, h, h, generator=torch.Generator().manual_seed(0)))
+
+
+def reference(weight=1.0, mask=None, **settings):
+    return Reference(path(), None, None, weight=weight, mask=mask, **settings)
+
+
+def test_a_noised_path_is_the_forward_process_at_any_level():
+    x0, noise = torch.randn(4, 3, 3), torch.randn(4, 3, 3)
+    sigmas = torch.tensor([0.0, 0.3, 14.6, 4518.0])
+    expected = x0 + sigmas.view(-1, 1, 1, 1) * noise
+    torch.testing.assert_close(noised_path(x0, noise).at(sigmas), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_recorded_path_goes_through_what_was_seen():
+    """In the order of a sampler with two calls at a level, and one that came back to 0 itself."""
+    at = {s: torch.full((1, 1, 1), float(i)) for i, s in enumerate([5.0, 2.0, 1.0])}
+    corrected = torch.full((1, 1, 1), 9.0)
+    seen = [(5.0, at[5.0]), (2.0, at[2.0]), (2.0, corrected), (1.0, at[1.0]), (0.0, corrected)]
+    found = recorded_path(seen, torch.full((1, 1, 1), -1.0))
+    assert found.sigmas.tolist() == [0, 1, 2, 5]
+    assert found.points.flatten().tolist() == [-1, 2, 9, 0]
+
+
+def published_offset(zts, offset):
+    """What the published callback feeds at step i = 0, 1, ...: zts[offset], then zts[max(offset + 1, i)]."""
+    return [zts[offset] if i == 0 else zts[max(offset + 1, i)] for i in range(len(zts) - 1)]
+
+
+@pytest.mark.parametrize("offset", [1, 3, 5])
+def test_offset_is_the_published_one(offset):
+    """At the published nodes, in variance-preserving terms: x = z sqrt(1 + sigma^2)."""
+    p = path(9)
+    from_the_top = p.sigmas.flip(0)
+    zts = list((p.points / (1 + p.sigmas**2).sqrt().view(-1, 1, 1, 1)).flip(0))
+    for i, expected in enumerate(published_offset(zts, offset)):
+        sigma = from_the_top[i : i + 1]
+        found = p.at(sigma, offset)[0] / (1 + sigma**2).sqrt()
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(p.at(p.sigmas, 0), p.at(p.sigmas))
+
+
+def test_weights_without_masks_sum_to_1_and_do_not_depend_on_their_scale():
+    assert normalised_weights((reference(3), reference(1)), (4, 4)) == [0.75, 0.25]
+    assert normalised_weights((reference(0.5),), (4, 4)) == [1.0]
+
+
+def test_regions_apart_from_each_other_count_in_full():
+    left = torch.zeros(1, 8, 8)
+    left[:, :, :4] = 1
+    a, b = normalised_weights((reference(2, left), reference(2, 1 - left)), (4, 4))
+    assert a[0, 0].tolist() == [1, 1, 0, 0] and b[0, 0].tolist() == [0, 0, 1, 1]
+    # The larger weight is the measure, so a weight that goes to 0 goes out.
+    a, b = normalised_weights((reference(1, left), reference(0.1, 1 - left)), (4, 4))
+    assert a.max() == 1 and b.max() == pytest.approx(0.1)
+
+
+def test_a_masked_reference_over_a_plain_one():
+    left = torch.zeros(1, 4, 4)
+    left[:, :, :2] = 1
+    plain, masked = normalised_weights((reference(1), reference(1, left)), (4, 4))
+    assert plain == 0.5 and masked[0, 0].tolist() == [0.5, 0.5, 0, 0]
+
+
+def test_an_empty_mask_is_no_reference_at_all():
+    (weight,) = normalised_weights((reference(1, torch.zeros(1, 4, 4)),), (4, 4))
+    assert not weight.any()
+
+
+def test_weight_0_is_absence():
+    kept = StyleReference((reference(0), reference(2), reference(0))).counted()
+    assert len(kept) == 1 and kept[0].weight == 2
+    with pytest.raises(ValueError, match="2 references all have weight 0"):
+        StyleReference((reference(0), reference(0))).counted()
+
+
+@pytest.mark.parametrize("weight", [-1, math.nan, math.inf])
+def test_a_weight_must_be_a_number_from_0(weight):
+    with pytest.raises(ValueError, match="weight"):
+        reference(weight)
+
+
+@pytest.mark.parametrize("offset", [-1, 6])
+def test_an_offset_must_lie_on_the_path(offset):
+    with pytest.raises(ValueError, match="offset .* expected 0 to 5 for a path of 7 nodes"):
+        reference(offset=offset)
+
+
+def test_a_mask_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match="mask has shape"):
+        normalised_weights((reference(1, torch.ones(4, 4)),), (4, 4))

@@ -37,10 +37,11 @@ def attend(q, k, v, extra):
         for i, features in enumerate(call.rows):
             features.layers[layer] = layer_features(q[i], k[i], v[i], options.adain)
         return plain(q, k, v)
-    # Token merging and tiling (HyperTile) hand over other tokens, or several rows per picture; the rows of a
-    # chunk are still together.
-    if q.shape[0] % (call.chunks * call.rows) or q.shape[0] != k.shape[0]:
+    # Tiling (HyperTile) makes several rows of a picture's queries, and the host's attention then reads its
+    # keys in as many rows; token merging leaves queries out. The rows of a chunk are together in any case.
+    if q.shape[0] % (call.chunks * call.rows) or k.shape[0] * k.shape[1] % q.shape[0]:
         return plain(q, k, v)
+    k, v = (x.reshape(q.shape[0], -1, x.shape[-1]) for x in (k, v))
     dtype = q.dtype
     if get_attn_precision(extra["attn_precision"], dtype) == torch.float32:
         q, k, v = q.float(), k.float(), v.float()

@@ -1,0 +1,274 @@
+"""``nox -s pictures``: one labelled sheet per knob of the nodes, drawn on the demo model.
+
+Every row is one setting: the same prompts from the same noise. One set of four is a single draw, so
+``values.md`` has the means of several sets beside the values of the sheet's.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from demo.classifier import classify, load_classifier
+from demo.descriptor import consistency, similarity
+from demo.hosting import import_host
+from demo.measure import SAMPLER, load_pack
+from demo.pictures import caption, draw
+from demo.styles import HELD_OUT
+
+from .studio import to_image
+
+OBJECTS = ("cat", "house", "boat", "flower")
+REFERENCES = ("star", "moon")
+STYLES = ("lava", "arctic", "plum", "rust", "orchard")
+HEADS = ((), ("reference",), ("A", "B"))  # by the number of references
+CELL, LEFT, TOP, GAP = 96, 184, 46, 4  # pixels of a sheet
+ABOUT = """Made by `python -m nox -s pictures` on the demo model: a cat, a house, a boat and a flower, 128 x 128,
+ddim, simple, 30 steps, CFG 5. What a row does not name is at the nodes' defaults.
+
+- consistency: mean cosine of the style descriptor (demo/descriptor.py) over the pairs of a set.
+- similarity: mean cosine to the reference. With references A and B: to A / to B. Under masks: of the
+  pictures' left halves to A / of their right halves to B.
+- objects: how many of the four a classifier recognises.
+
+First come the values of the set on the sheet, seed {seed}, references in the styles lava (A) and arctic (B);
+then the means of {sets} sets, from that seed upwards, in turn with references in all five styles that the
+model was never trained on. One set is a single draw, and knobs differ less than sets do: read the means.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting: its label, the model to draw with, and the references to show and to compare with.
+
+    With ``halves``, left halves are compared with the first reference and right halves with the second.
+    """
+
+    label: str
+    model: object
+    references: tuple[np.ndarray, ...]
+    halves: bool = False
+
+
+class Set:
+    """Four prompts on one seed, two drawn references A and B, and the pack's nodes at their defaults."""
+
+    def __init__(self, pack, seed: int, index: int):
+        self.nodes, self.seed = pack.nodes, seed
+        self.base, self.clip, self.vae = self.run("demo_model.LoadDemoModel")
+        self.drawn = tuple(
+            draw(obj, HELD_OUT[STYLES[(index + i) % len(STYLES)]], np.random.default_rng(i + 1))
+            for i, obj in enumerate(REFERENCES)
+        )
+        texts = "\n".join(map(caption, OBJECTS))
+        self.positive = self.run("prompts.PromptSet", clip=self.clip, prompts=texts)[0]
+        self.a, self.b = (self.reference("DDIMInvert", i, self.drawn[i]) for i in range(2))
+
+    def run(self, node: str, **inputs) -> tuple:
+        """One of the pack's nodes; inputs that are not given are at their defaults."""
+        module, name = node.split(".")
+        found = getattr(getattr(self.nodes, module), name)
+        known = {i.id: i.default for i in found.define_schema().inputs if hasattr(i, "default")}
+        known = {name: value for name, value in known.items() if value is not None}
+        return found.execute(**{**known, **inputs}).result
+
+    def encode(self, text: str):
+        return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
+
+    def reference(self, node: str, i: int, picture: np.ndarray):
+        inputs = {"positive": self.encode(caption(REFERENCES[i])), "negative": self.encode("")}
+        latent = {"samples": self.vae.encode(torch.from_numpy(picture)[None].float())}
+        return self.run(f"references.{node}", model=self.base, latent=latent, **inputs)[0]
+
+    def weigh(self, reference, **inputs):
+        return self.run("references.WeighReference", reference=reference, **inputs)[0]
+
+    def share(self, **inputs):
+        """A model that shares attention with reference A, if nothing else is said."""
+        return self.run(
+            "style_aligned.SharedAttention", **{"model": self.base, "reference": self.a, **inputs}
+        )[0]
+
+    def row(self, label: str, **inputs) -> Row:
+        return Row(label, self.share(**inputs), self.drawn[:1])
+
+    def adain(self, **inputs):
+        return self.run("style_aligned.AdaINQueries", model=self.base, **inputs)[0]
+
+    def pictures(self, model) -> list[np.ndarray]:
+        """The four prompts, by the host's own KSampler."""
+        import nodes
+
+        inputs = {"positive": self.positive, "negative": self.encode(""), **SAMPLER}
+        latent = {"samples": torch.zeros(len(OBJECTS), 4, 16, 16)}
+        return self.decode(nodes.common_ksampler(model, self.seed, latent=latent, **inputs)[0])
+
+    def decode(self, latent: dict) -> list[np.ndarray]:
+        return list(self.vae.decode(latent["samples"]).clamp(0, 1).cpu().numpy())
+
+
+def numbers(name: str, *values, **others) -> Callable[[Set], list[Row]]:
+    """The rows of a knob that is one input of SharedAttention Patch."""
+
+    def rows(s: Set) -> list[Row]:
+        return [s.row(f"{name}\n{'ln 2' if v == 0.6931 else v}", **{name: v}, **others) for v in values]
+
+    return rows
+
+
+def preset(s: Set) -> list[Row]:
+    return [Row("unaligned", s.base, s.drawn[:1]), *numbers("preset", "none", "normal", "famous")(s)]
+
+
+def adain(s: Set) -> list[Row]:
+    none = s.adain(queries=False, keys=False)
+    return [
+        s.row("shared attention,\nno AdaIN", model=none),
+        s.row("AdaIN of\nqueries, keys", model=s.adain()),
+        s.row("AdaIN of\nqueries, keys, values", model=s.adain(values=True)),
+        s.row("AdaIN of queries,\nkeys, nothing shared", model=s.adain(), strength=0.0),
+    ]
+
+
+def share(s: Set) -> list[Row]:
+    kinds = ("reference", "all pictures")
+    rows = [Row(f"share\n{kind}", s.share(share=kind, reference=None), ()) for kind in kinds]
+    return [Row("unaligned", s.base, ()), *rows]
+
+
+def window(s: Set) -> list[Row]:
+    halves = numbers("start_percent", 0.5)(s) + numbers("end_percent", 0.5)(s)
+    return [s.row("whole schedule"), *halves]
+
+
+def references(s: Set) -> list[Row]:
+    rows = []
+    for w in (1.0, 0.75, 0.5, 0.25, 0.0):
+        both = s.weigh(s.a, weight=w, others=s.weigh(s.b, weight=1 - w))
+        rows.append(Row(f"weight of A {w:g}\nweight of B {1 - w:g}", s.share(reference=both), s.drawn))
+    return rows
+
+
+def masks(s: Set) -> list[Row]:
+    left = (torch.arange(128) < 64).float().expand(1, 128, 128)
+    rows = [Row("A alone", s.share(), s.drawn, True), Row("B alone", s.share(reference=s.b), s.drawn, True)]
+    for label, mask in (("A left, B right", left), ("B left, A right", 1 - left)):
+        both = s.weigh(s.a, mask=mask, others=s.weigh(s.b, mask=1 - mask))
+        rows.append(Row(label, s.share(reference=both), s.drawn, True))
+    return rows
+
+
+def ways(s: Set) -> list[Row]:
+    inputs = {"positive": s.encode(caption(REFERENCES[0])), "negative": s.encode(""), "seed": s.seed}
+    latent = {"samples": torch.zeros(1, 4, 16, 16)}
+    recorded, drawn = s.run(
+        "references.RecordReference", model=s.base, latent_image=latent, **SAMPLER, **inputs
+    )
+    own = s.decode(drawn)[0]
+    rows = [Row("KSampler\n(Record Reference)", s.share(reference=recorded), (own,))]
+    for picture in (own, s.drawn[0]):
+        for label, node in (("DDIM Invert", "DDIMInvert"), ("Noise Reference", "NoiseReference")):
+            rows.append(Row(label, s.share(reference=s.reference(node, 0, picture)), (picture,)))
+    return rows
+
+
+KNOBS: dict[str, Callable[[Set], list[Row]]] = {
+    "strength": numbers("strength", 0.0, 0.25, 0.5, 0.75, 1.0),
+    "preset": preset,
+    "score_shift": numbers("score_shift", -2.0, 0.0, 0.6931, 2.0, preset="custom"),
+    "score_scale": numbers("score_scale", 0.25, 0.5, 1.0, 1.5, preset="custom", score_shift=0.0),
+    "adain": adain,
+    "share": share,
+    "only_self_level": numbers("only_self_level", 0.0, 0.25, 0.5, 0.75, 1.0),
+    "blocks": numbers("blocks", "all", "input", "middle, output 0-2", "output", "output 5"),
+    "window": window,
+    "share_group_norm": numbers("share_group_norm", False, True),
+    "references": references,
+    "masks": masks,
+    "ways": ways,
+    "offset": lambda s: [s.row(f"offset\n{x}", reference=s.weigh(s.a, offset=x)) for x in (0, 2, 5, 20, 40)],
+}
+
+
+def measure(row: Row, pictures: list[np.ndarray], judge) -> list[list[float]]:
+    """Style consistency, similarity to each reference, and how many of the pictures show their object."""
+    parts = [pictures] * len(row.references)
+    if row.halves:  # each half twice, side by side, so that it has a whole picture's size again
+        halves = [np.split(p, 2, axis=1) for p in pictures]
+        parts = [[np.concatenate([p[side]] * 2, axis=1) for p in halves] for side in range(2)]
+    near = [similarity(part, reference) for part, reference in zip(parts, row.references, strict=True)]
+    right = sum(a == b for a, b in zip(classify(judge, pictures), OBJECTS, strict=True))
+    return [[consistency(pictures)], near, [right]]
+
+
+def told(values) -> str:
+    return " / ".join(f"{v:.2f}" for v in values)
+
+
+def sheet(title: str, rows: list[tuple[Row, list[np.ndarray], list]]) -> Image.Image:
+    """A title, a line of heads, and per row its label, its references and its pictures."""
+    heads = [*HEADS[len(rows[0][0].references)], *map(caption, OBJECTS)]
+    size = (LEFT + (CELL + GAP) * len(heads), TOP + (CELL + GAP) * len(rows))
+    canvas = Image.new("RGB", size, "white")
+    pen, font, small = ImageDraw.Draw(canvas), ImageFont.load_default(15), ImageFont.load_default(12)
+    pen.text((8, 4), title, "black", font)
+    for i, head in enumerate(heads):
+        pen.text((LEFT + i * (CELL + GAP), TOP - 19), head, "black", small)
+    for j, (row, pictures, (alike, near, _)) in enumerate(rows):
+        y = TOP + j * (CELL + GAP)
+        pen.multiline_text((8, y + 6), row.label, "black", font)
+        measured = f"consistency {told(alike)}" + (f"\nsimilarity {told(near)}" if near else "")
+        pen.multiline_text((8, y + 56), measured, "black", small)
+        for i, cell in enumerate([*row.references, *pictures]):
+            image = to_image(cell).resize((CELL, CELL), Image.Resampling.LANCZOS)
+            canvas.paste(image, (LEFT + i * (CELL + GAP), y))
+    palette = canvas.quantize(256, Image.Quantize.MEDIANCUT, kmeans=2)
+    return canvas.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+
+
+def table(knob: str, labels: list[str], values: list[list[list[list[float]]]]) -> list[str]:
+    """``values`` by set, row and measure."""
+    heads = ["setting", "consistency", "similarity", "objects"]
+    heads += [f"{head}, mean" for head in heads[1:]]
+    lines = [f"## {knob}", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for j, label in enumerate(labels):
+        means = [np.mean([one[j][k] for one in values], axis=0) for k in range(3)]
+        cells = [" ".join(label.split()), *map(told, values[0][j][:2]), values[0][j][2][0], *map(told, means)]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return [*lines, ""]
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="nox -s pictures --", description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("docs/knobs"))
+    parser.add_argument("--seed", type=int, default=3, help="of the sheets")
+    parser.add_argument("--sets", type=int, default=5, help="in the means; 1 is a fifth of the time")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    import_host()
+    pack, judge = load_pack(), load_classifier()
+    sets = [Set(pack, options.seed + i, i) for i in range(options.sets)]
+    lines = ["# Measured values of the knobs", "", ABOUT.format(seed=options.seed, sets=options.sets)]
+    for knob, make in KNOBS.items():
+        values, labels = [], []
+        for i, one in enumerate(sets):
+            rows = make(one)
+            drawn = [one.pictures(row.model) for row in rows]
+            values.append([measure(row, p, judge) for row, p in zip(rows, drawn, strict=True)])
+            if i == 0:
+                labels = [row.label for row in rows]
+                filled = list(zip(rows, drawn, values[0], strict=True))
+                sheet(f"{knob}, seed {one.seed}", filled).save(options.output / f"{knob}.png", optimize=True)
+        lines += table(knob, labels, values)
+        print(f"{knob} done", flush=True)
+    (options.output / "values.md").write_text("\n".join(lines).rstrip() + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

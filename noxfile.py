@@ -66,6 +66,13 @@ def measure(session: nox.Session) -> None:
 
 
 @nox.session
+def pictures(session: nox.Session) -> None:
+    """Draw what each input of the nodes does, on the demo model, to docs/knobs."""
+    set_up(session)
+    run(session, "tools.knobs", *session.posargs)
+
+
+@nox.session
 def workflows(session: nox.Session) -> None:
     """Derive workflows/*.json, for the canvas, from workflows/api/*.json."""
     set_up(session)

@@ -8,7 +8,7 @@ from ..zsamb_core.options import PRESETS
 from ..zsamb_core.reference import Reference, StyleReference
 from ._host.inversion import SAMPLERS, SCHEDULERS, invert
 from ._host.references import noised, recorded
-from ._host.sdxl import require_sdxl
+from ._host.sdxl import require_additive_noise, require_sdxl
 from .style_aligned import CATEGORY, SCALE, SHIFT, STYLE_REFERENCE
 
 
@@ -89,6 +89,7 @@ class DDIMInvert(io.ComfyNode):
     @classmethod
     def execute(cls, model, latent, positive, negative, steps, cfg, refinements, scheduler) -> io.NodeOutput:
         require_sdxl(model, "DDIM Invert")
+        require_additive_noise(model, "DDIM Invert")
         samples = one_picture(model, latent, "DDIM Invert")
         path, top = invert(model, samples, positive, negative, scheduler, steps, cfg, refinements)
         reference = Reference(path, positive, negative)
@@ -152,6 +153,7 @@ class NoiseReference(io.ComfyNode):
     @classmethod
     def execute(cls, model, latent, positive, negative, seed) -> io.NodeOutput:
         require_sdxl(model, "Noise Reference")
+        require_additive_noise(model, "Noise Reference")
         path = noised(model, one_picture(model, latent, "Noise Reference"), seed)
         return io.NodeOutput(StyleReference((Reference(path, positive, negative),)))
 
@@ -224,6 +226,7 @@ class RecordReference(io.ComfyNode):
     ) -> io.NodeOutput:
         node = "KSampler (Record Reference)"
         require_sdxl(model, node)
+        require_additive_noise(model, node)
         one_picture(model, latent_image, node, empty=True)
         path, out = recorded(
             model,

@@ -25,33 +25,28 @@ from .studio import to_image
 OBJECTS = ("cat", "house", "boat", "flower")
 REFERENCES = ("star", "moon")
 STYLES = ("lava", "arctic", "plum", "rust", "orchard")
-HEADS = ((), ("reference",), ("A", "B"))  # by the number of references
 CELL, LEFT, TOP, GAP = 96, 184, 46, 4  # pixels of a sheet
-ABOUT = """Made by `python -m nox -s pictures` on the demo model: a cat, a house, a boat and a flower, 128 x 128,
-ddim, simple, 30 steps, CFG 5. What a row does not name is at the nodes' defaults.
+ABOUT = """# Measured values of the knobs
 
-- consistency: mean cosine of the style descriptor (demo/descriptor.py) over the pairs of a set.
-- similarity: mean cosine to the reference. With references A and B: to A / to B. Under masks: of the
-  pictures' left halves to A / of their right halves to B.
-- objects: how many of the four a classifier recognises.
+Made by `python -m nox -s pictures` on the demo model: a cat, a house, a boat and a flower, 128 x 128, ddim,
+simple, 30 steps, CFG 5; inputs that a row does not name are at their defaults. Consistency: mean cosine of
+the style descriptor (demo/descriptor.py) over the pairs of a set. Similarity: mean cosine to the reference,
+or to A / to B. A's part, under masks: how near pixels are to those drawn with A alone (1) or B alone (0), in
+the left / in the right half. Objects: how many of the four a classifier recognises.
 
-First come the values of the set on the sheet, seed {seed}, references in the styles lava (A) and arctic (B);
-then the means of {sets} sets, from that seed upwards, in turn with references in all five styles that the
-model was never trained on. One set is a single draw, and knobs differ less than sets do: read the means.
+First the set on the sheet, seed {seed}, styles lava (A) and arctic (B); then the means of {sets} sets from
+that seed upwards, whose references have in turn the five styles that the model was never trained on. One set
+is a single draw: read the means.
 """
 
 
 @dataclass(frozen=True)
 class Row:
-    """One setting: its label, the model to draw with, and the references to show and to compare with.
-
-    With ``halves``, left halves are compared with the first reference and right halves with the second.
-    """
+    """One setting: its label, the model to draw with, and the references to show and to compare with."""
 
     label: str
     model: object
     references: tuple[np.ndarray, ...]
-    halves: bool = False
 
 
 class Set:
@@ -89,9 +84,8 @@ class Set:
 
     def share(self, **inputs):
         """A model that shares attention with reference A, if nothing else is said."""
-        return self.run(
-            "style_aligned.SharedAttention", **{"model": self.base, "reference": self.a, **inputs}
-        )[0]
+        inputs = {"model": self.base, "reference": self.a, **inputs}
+        return self.run("style_aligned.SharedAttention", **inputs)[0]
 
     def row(self, label: str, **inputs) -> Row:
         return Row(label, self.share(**inputs), self.drawn[:1])
@@ -120,29 +114,17 @@ def numbers(name: str, *values, **others) -> Callable[[Set], list[Row]]:
     return rows
 
 
-def preset(s: Set) -> list[Row]:
-    return [Row("unaligned", s.base, s.drawn[:1]), *numbers("preset", "none", "normal", "famous")(s)]
-
-
 def adain(s: Set) -> list[Row]:
-    none = s.adain(queries=False, keys=False)
-    return [
-        s.row("shared attention,\nno AdaIN", model=none),
-        s.row("AdaIN of\nqueries, keys", model=s.adain()),
-        s.row("AdaIN of\nqueries, keys, values", model=s.adain(values=True)),
-        s.row("AdaIN of queries,\nkeys, nothing shared", model=s.adain(), strength=0.0),
-    ]
+    none, both, everything = s.adain(queries=False, keys=False), s.adain(), s.adain(values=True)
+    rows = [s.row("shared attention,\nno AdaIN", model=none), s.row("AdaIN of\nqueries, keys", model=both)]
+    rows.append(s.row("AdaIN of\nqueries, keys, values", model=everything))
+    return [*rows, s.row("AdaIN of queries,\nkeys, nothing shared", model=both, strength=0.0)]
 
 
 def share(s: Set) -> list[Row]:
     kinds = ("reference", "all pictures")
     rows = [Row(f"share\n{kind}", s.share(share=kind, reference=None), ()) for kind in kinds]
     return [Row("unaligned", s.base, ()), *rows]
-
-
-def window(s: Set) -> list[Row]:
-    halves = numbers("start_percent", 0.5)(s) + numbers("end_percent", 0.5)(s)
-    return [s.row("whole schedule"), *halves]
 
 
 def references(s: Set) -> list[Row]:
@@ -155,74 +137,83 @@ def references(s: Set) -> list[Row]:
 
 def masks(s: Set) -> list[Row]:
     left = (torch.arange(128) < 64).float().expand(1, 128, 128)
-    rows = [Row("A alone", s.share(), s.drawn, True), Row("B alone", s.share(reference=s.b), s.drawn, True)]
+    rows = [Row("A alone", s.share(), s.drawn), Row("B alone", s.share(reference=s.b), s.drawn)]
     for label, mask in (("A left, B right", left), ("B left, A right", 1 - left)):
         both = s.weigh(s.a, mask=mask, others=s.weigh(s.b, mask=1 - mask))
-        rows.append(Row(label, s.share(reference=both), s.drawn, True))
+        rows.append(Row(label, s.share(reference=both), s.drawn))
     return rows
 
 
 def ways(s: Set) -> list[Row]:
     inputs = {"positive": s.encode(caption(REFERENCES[0])), "negative": s.encode(""), "seed": s.seed}
-    latent = {"samples": torch.zeros(1, 4, 16, 16)}
-    recorded, drawn = s.run(
-        "references.RecordReference", model=s.base, latent_image=latent, **SAMPLER, **inputs
-    )
-    own = s.decode(drawn)[0]
+    inputs |= {"model": s.base, "latent_image": {"samples": torch.zeros(1, 4, 16, 16)}, **SAMPLER}
+    recorded, latent = s.run("references.RecordReference", **inputs)
+    own = s.decode(latent)[0]
     rows = [Row("KSampler\n(Record Reference)", s.share(reference=recorded), (own,))]
-    for picture in (own, s.drawn[0]):
-        for label, node in (("DDIM Invert", "DDIMInvert"), ("Noise Reference", "NoiseReference")):
-            rows.append(Row(label, s.share(reference=s.reference(node, 0, picture)), (picture,)))
+    for which, picture in (("the same", own), ("a drawn", s.drawn[0])):
+        for way, node in (("DDIM Invert", "DDIMInvert"), ("Noise Reference", "NoiseReference")):
+            model = s.share(reference=s.reference(node, 0, picture))
+            rows.append(Row(f"{way}\nof {which} picture", model, (picture,)))
     return rows
 
 
 KNOBS: dict[str, Callable[[Set], list[Row]]] = {
     "strength": numbers("strength", 0.0, 0.25, 0.5, 0.75, 1.0),
-    "preset": preset,
+    "preset": lambda s: [
+        Row("unaligned", s.base, s.drawn[:1]), *numbers("preset", "none", "normal", "famous")(s)
+    ],
     "score_shift": numbers("score_shift", -2.0, 0.0, 0.6931, 2.0, preset="custom"),
     "score_scale": numbers("score_scale", 0.25, 0.5, 1.0, 1.5, preset="custom", score_shift=0.0),
     "adain": adain,
     "share": share,
     "only_self_level": numbers("only_self_level", 0.0, 0.25, 0.5, 0.75, 1.0),
     "blocks": numbers("blocks", "all", "input", "middle, output 0-2", "output", "output 5"),
-    "window": window,
+    "window": lambda s: [
+        s.row("whole schedule"), *numbers("start_percent", 0.5)(s), *numbers("end_percent", 0.5)(s)
+    ],
     "share_group_norm": numbers("share_group_norm", False, True),
     "references": references,
     "masks": masks,
     "ways": ways,
     "offset": lambda s: [s.row(f"offset\n{x}", reference=s.weigh(s.a, offset=x)) for x in (0, 2, 5, 20, 40)],
-}
+}  # fmt: skip
 
 
-def measure(row: Row, pictures: list[np.ndarray], judge) -> list[list[float]]:
-    """Style consistency, similarity to each reference, and how many of the pictures show their object."""
-    parts = [pictures] * len(row.references)
-    if row.halves:  # each half twice, side by side, so that it has a whole picture's size again
-        halves = [np.split(p, 2, axis=1) for p in pictures]
-        parts = [[np.concatenate([p[side]] * 2, axis=1) for p in halves] for side in range(2)]
-    near = [similarity(part, reference) for part, reference in zip(parts, row.references, strict=True)]
-    right = sum(a == b for a, b in zip(classify(judge, pictures), OBJECTS, strict=True))
-    return [[consistency(pictures)], near, [right]]
+def measure(rows: list[Row], drawn: list[list[np.ndarray]], halves: bool, judge) -> list[dict]:
+    """What is measured, by row and name. With ``halves`` the first rows are those of A and of B alone."""
+    values = []
+    for row, pictures in zip(rows, drawn, strict=True):
+        measured = {"consistency": [consistency(pictures)]}
+        if halves:
+            far = [np.abs(np.subtract(pictures, alone)).mean((0, 1, 3)) for alone in drawn[:2]]
+            a, b = (np.split(distance, 2) for distance in far)  # by column of the picture
+            measured["A's part"] = [float(y.sum() / (x + y).sum()) for x, y in zip(a, b, strict=True)]
+        elif row.references:
+            measured["similarity"] = [similarity(pictures, reference) for reference in row.references]
+        seen = classify(judge, pictures)
+        measured["objects"] = [float(sum(a == b for a, b in zip(seen, OBJECTS, strict=True)))]
+        values.append(measured)
+    return values
 
 
 def told(values) -> str:
     return " / ".join(f"{v:.2f}" for v in values)
 
 
-def sheet(title: str, rows: list[tuple[Row, list[np.ndarray], list]]) -> Image.Image:
+def sheet(title: str, rows: list[tuple[Row, list[np.ndarray], dict]]) -> Image.Image:
     """A title, a line of heads, and per row its label, its references and its pictures."""
-    heads = [*HEADS[len(rows[0][0].references)], *map(caption, OBJECTS)]
+    heads = {0: [], 1: ["reference"], 2: ["A", "B"]}[len(rows[0][0].references)] + [*map(caption, OBJECTS)]
     size = (LEFT + (CELL + GAP) * len(heads), TOP + (CELL + GAP) * len(rows))
     canvas = Image.new("RGB", size, "white")
     pen, font, small = ImageDraw.Draw(canvas), ImageFont.load_default(15), ImageFont.load_default(12)
     pen.text((8, 4), title, "black", font)
     for i, head in enumerate(heads):
         pen.text((LEFT + i * (CELL + GAP), TOP - 19), head, "black", small)
-    for j, (row, pictures, (alike, near, _)) in enumerate(rows):
+    for j, (row, pictures, values) in enumerate(rows):
         y = TOP + j * (CELL + GAP)
         pen.multiline_text((8, y + 6), row.label, "black", font)
-        measured = f"consistency {told(alike)}" + (f"\nsimilarity {told(near)}" if near else "")
-        pen.multiline_text((8, y + 56), measured, "black", small)
+        lines = [f"{name} {told(value)}" for name, value in values.items() if name != "objects"]
+        pen.multiline_text((8, y + 56), "\n".join(lines), "black", small)
         for i, cell in enumerate([*row.references, *pictures]):
             image = to_image(cell).resize((CELL, CELL), Image.Resampling.LANCZOS)
             canvas.paste(image, (LEFT + i * (CELL + GAP), y))
@@ -230,15 +221,15 @@ def sheet(title: str, rows: list[tuple[Row, list[np.ndarray], list]]) -> Image.I
     return canvas.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
 
 
-def table(knob: str, labels: list[str], values: list[list[list[list[float]]]]) -> list[str]:
-    """``values`` by set, row and measure."""
-    heads = ["setting", "consistency", "similarity", "objects"]
-    heads += [f"{head}, mean" for head in heads[1:]]
+def table(knob: str, labels: list[str], values: list[list[dict]]) -> list[str]:
+    """``values`` by set, row and name."""
+    names = list(values[0][0])
+    heads = ["setting", *names, *(f"{name}, mean" for name in names)]
     lines = [f"## {knob}", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for j, label in enumerate(labels):
-        means = [np.mean([one[j][k] for one in values], axis=0) for k in range(3)]
-        cells = [" ".join(label.split()), *map(told, values[0][j][:2]), values[0][j][2][0], *map(told, means)]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
+        means = [np.mean([one[j][name] for one in values], axis=0) for name in names]
+        cells = [" ".join(label.split()), *map(told, [*values[0][j].values(), *means])]
+        lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
 
@@ -253,13 +244,13 @@ def main() -> None:
     import_host()
     pack, judge = load_pack(), load_classifier()
     sets = [Set(pack, options.seed + i, i) for i in range(options.sets)]
-    lines = ["# Measured values of the knobs", "", ABOUT.format(seed=options.seed, sets=options.sets)]
+    lines = [ABOUT.format(seed=options.seed, sets=options.sets)]
     for knob, make in KNOBS.items():
         values, labels = [], []
         for i, one in enumerate(sets):
             rows = make(one)
             drawn = [one.pictures(row.model) for row in rows]
-            values.append([measure(row, p, judge) for row, p in zip(rows, drawn, strict=True)])
+            values.append(measure(rows, drawn, knob == "masks", judge))
             if i == 0:
                 labels = [row.label for row in rows]
                 filled = list(zip(rows, drawn, values[0], strict=True))

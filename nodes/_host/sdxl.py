@@ -1,6 +1,7 @@
 """What counts as SDXL: its base class and its eleven attention blocks, read from the model itself."""
 
 import comfy.model_base
+import comfy.model_sampling
 from comfy.ldm.modules.attention import SpatialTransformer
 
 # The host's names of SDXL's attention blocks.
@@ -49,6 +50,20 @@ def require_sdxl(model, node: str) -> None:
         raise ValueError(
             f"{node}: the model input has attention in the blocks {_names(blocks)}, expected SDXL's "
             f"{_names(SDXL_BLOCKS)}. Distilled and refiner variants of SDXL are not supported."
+        )
+
+
+def require_additive_noise(model, node: str) -> None:
+    """Raises ValueError for models whose noised latent is not ``x0 + sigma * noise``, such as rectified
+    flows: a reference's path would not be where such a model looks.
+    """
+    sampling = model.get_model_object("model_sampling")
+    if not isinstance(sampling, comfy.model_sampling.EPS):
+        kinds = [kind.__name__ for kind in type(sampling).__mro__ if kind.__module__ == comfy.model_sampling.__name__]
+        raise ValueError(
+            f"{node}: the model input samples as {', '.join(kinds)}, expected eps, v-prediction or EDM. Use"
+            " SharedAttention Patch without a reference on this model: the first picture is then the"
+            " reference."
         )
 
 

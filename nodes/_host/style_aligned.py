@@ -22,7 +22,7 @@ from comfy.samplers import encode_model_conds
 
 from ...zsamb_core.options import StyleOptions
 from ...zsamb_core.reference import Reference, normalised_weights
-from .sdxl import attention_blocks, require_sdxl
+from .sdxl import attention_blocks, require_additive_noise, require_sdxl
 from .style_call import RUN, Run, apply_with_references
 from .style_layers import attend, group_norms, shared_group_norm
 
@@ -123,6 +123,7 @@ def prepare_run(model, options: StyleOptions, transformer_options: dict, noise: 
     size = (int(noise.shape[-2]), int(noise.shape[-1]))
     references, weights, conds = (), (), ()
     if options.reference is not None:
+        require_additive_noise(model, NODE)
         try:
             references = options.reference.counted()
             references = tuple(r.to(model.load_device) for r in references)

@@ -83,5 +83,5 @@ def workflows(session: nox.Session) -> None:
 def benchmarks(session: nox.Session) -> None:
     """Speed, as ratios measured side by side."""
     set_up(session)
-    run(session, "benchmarks.shared_attention", *session.posargs)
+    run(session, "benchmarks.attention", *session.posargs)
     run(session, "benchmarks.import_time")

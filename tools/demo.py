@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from demo.descriptor import consistency, similarity
 from demo.pictures import caption
 
+from .blends import measure_blends
 from .host import HostError, find_host
 from .server import Server, ServerError
 from .sets import measure_sets
@@ -78,13 +79,15 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint", help="SDXL in place of the demo model: a path, or a name in ComfyUI's models"
     )
-    parser.add_argument("--seed", type=int, help="3 if not given; with --sets, 1 and upwards")
+    parser.add_argument("--seed", type=int, help="3 if not given; with --sets and --blends, 1 and upwards")
     parser.add_argument("--sets", type=int, help="measure this many sets of four on the demo model instead")
+    parser.add_argument("--blends", type=int, help="measure this many sets between two references instead")
     parser.add_argument("--output", type=Path, default=Path("output/demo"))
     options = parser.parse_args(argv)
-    if options.sets and (options.reference or options.prompts or options.checkpoint):
+    if (options.sets or options.blends) and (options.reference or options.prompts or options.checkpoint):
         parser.error(
-            "--sets measures the demo model on prompts and references of its own; leave out the others"
+            "--sets and --blends measure the demo model on prompts and references of its own; leave out the"
+            " others"
         )
     options.picture, options.lines = drawn_reference("lava", "star", 1), PROMPTS
     if options.reference:
@@ -116,7 +119,9 @@ def main() -> None:
             studio = Studio(server, checkpoint.name if checkpoint else None)
             if options.sets:
                 measure_sets(studio, options.sets, options.seed or 1, options.output)
-            else:
+            if options.blends:
+                measure_blends(studio, options.blends, options.seed or 1, options.output)
+            if not options.sets and not options.blends:
                 show_once(
                     studio,
                     options.lines,

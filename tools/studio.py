@@ -75,6 +75,23 @@ class Studio:
         label = f"{mode}, {'aligned' if aligned else 'unaligned'}"
         return self.server.run(workflow, progress_line(label) if show else None)
 
+    def blend(
+        self, prompts: list[str], seed: int, references: list[tuple[Image.Image, str]], weight: float
+    ) -> list[np.ndarray]:
+        """One picture per prompt from two (reference, what it shows), the first counting ``weight`` of 1."""
+        workflow = workflows.fill(
+            self.workflow("two_references"), prompts="\n".join(prompts), style="", seed=seed
+        )
+        weights = (weight, 1 - weight)
+        for name, (picture, shown), w in zip(("first", "second"), references, weights, strict=True):
+            picture.save(self.server.base / "input" / f"{name}.png")
+            workflow = workflows.set_titled(
+                workflow, f"{name.title()} reference picture", image=f"{name}.png"
+            )
+            workflow = workflows.set_titled(workflow, f"What the {name} reference shows", text=shown)
+            workflow = workflows.set_titled(workflow, f"Weight of the {name} reference", weight=w)
+        return self.server.run(workflow, None)
+
 
 def contact_sheet(
     rows: list[tuple[str, Image.Image | None, list[np.ndarray]]], heads: list[str], side: int

@@ -59,7 +59,11 @@ def require_additive_noise(model, node: str) -> None:
     """
     sampling = model.get_model_object("model_sampling")
     if not isinstance(sampling, comfy.model_sampling.EPS):
-        kinds = [kind.__name__ for kind in type(sampling).__mro__ if kind.__module__ == comfy.model_sampling.__name__]
+        kinds = [
+            kind.__name__
+            for kind in type(sampling).__mro__
+            if kind.__module__ == comfy.model_sampling.__name__
+        ]
         raise ValueError(
             f"{node}: the model input samples as {', '.join(kinds)}, expected eps, v-prediction or EDM. Use"
             " SharedAttention Patch without a reference on this model: the first picture is then the"

@@ -36,7 +36,9 @@ def test_the_order_of_references_does_not_matter(demo, four, reference, other):
     mask[..., 6:] = 0.8
     one, two = demo.weigh(reference, 2.0, shift=0.1, scale=0.9), demo.weigh(other, 1.0, mask=mask)
     torch.testing.assert_close(
-        drawn(demo, four, demo.weigh(one, others=two)), drawn(demo, four, demo.weigh(two, others=one)), **CLOSE
+        drawn(demo, four, demo.weigh(one, others=two)),
+        drawn(demo, four, demo.weigh(two, others=one)),
+        **CLOSE,
     )
 
 
@@ -58,7 +60,9 @@ def test_regions_take_their_own_reference(demo, reference, other):
         return demo.sample(demo.patched(shift=0.7, reference=ref), four, batch=1, steps=8)[0]
 
     mixed, one, two = draw(both), draw(reference), draw(other)
-    near = [[(mixed[..., h] - d[..., h]).square().mean() for d in (one, two)] for h in (slice(0, 8), slice(8, 16))]
+    near = [
+        [(mixed[..., h] - d[..., h]).square().mean() for d in (one, two)] for h in (slice(0, 8), slice(8, 16))
+    ]
     assert near[0][0] < near[0][1] and near[1][1] < near[1][0]
 
 
@@ -128,7 +132,9 @@ def test_an_offset_acts_at_the_start_only(demo, four, star):
     reference = demo.invert(star, steps=8)[0]
     late = demo.patched(reference=demo.weigh(reference, offset=2), start_percent=0.5)
     torch.testing.assert_close(
-        demo.sample(late, four), demo.sample(demo.patched(reference=reference, start_percent=0.5), four), **CLOSE
+        demo.sample(late, four),
+        demo.sample(demo.patched(reference=reference, start_percent=0.5), four),
+        **CLOSE,
     )
     whole = drawn(demo, four, demo.weigh(reference, offset=2))
     assert (whole - drawn(demo, four, reference)).abs().mean() > 1e-3

@@ -175,10 +175,8 @@ def test_a_compiled_model_gives_the_same_picture(demo, four, patch, order):
     torch._dynamo.reset()
     window = {"end_percent": 0.5, "share_group_norm": True}
     expected = demo.sample(patch(**window), four)
-    if order == "compiled first":
-        model = patch(compiled(demo.model), **window)
-    else:
-        model = compiled(patch(**window))
+    first = order == "compiled first"
+    model = patch(compiled(demo.model), **window) if first else compiled(patch(**window))
     torch.testing.assert_close(demo.sample(model, four), expected, **CLOSE)
     assert torch.equal(demo.sample(demo.model, four), demo.sample(demo.model.clone(), four))
 
@@ -190,6 +188,8 @@ def test_step_caches_run_beside_it(demo, four, patch, name):
 
     node = getattr(nodes_easycache, name)
     cached = result(node.execute, patch(), 0.0, 0.15, 0.95, False)
-    torch.testing.assert_close(demo.sample(cached, four, steps=6), demo.sample(patch(), four, steps=6), **CLOSE)
+    torch.testing.assert_close(
+        demo.sample(cached, four, steps=6), demo.sample(patch(), four, steps=6), **CLOSE
+    )
     reused = demo.sample(result(node.execute, patch(), 5.0, 0.15, 0.95, False), four, steps=6)
     assert reused.isfinite().all()

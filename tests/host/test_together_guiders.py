@@ -132,10 +132,11 @@ def test_regional_prompts_by_hooks(demo, four, patched, monkeypatch):
     assert torch.equal(demo.sample(demo.model, four), stock)
 
 
-def test_weights_that_are_cast_when_used_give_the_same_picture(demo, four, patched):
+@pytest.mark.parametrize("mode", ["prompts only", "reference"])
+def test_weights_that_are_cast_when_used_give_the_same_picture(demo, four, reference, mode):
     """As with --lowvram, group norms included."""
-    model = demo.patched(patched, shift=0.7, share_group_norm=True,
-        reference=patched.model_options["transformer_options"]["zsamb_style_options"].reference)  # fmt: skip
+    given = reference if mode == "reference" else None
+    model = demo.patched(shift=0.7, share_group_norm=True, reference=given)
     expected = demo.sample(model, four)
     modules = [m for m in model.model.diffusion_model.modules() if hasattr(m, "comfy_cast_weights")]
     before = [m.comfy_cast_weights for m in modules]
@@ -164,7 +165,9 @@ def in_tiles(model, stacked):
                 return rows
             return rows.unflatten(0, (chunks, -1)).repeat(1, 2, *[1] * (rows.ndim - 1)).flatten(0, 1)
 
-        both = torch.stack([half.unflatten(0, (chunks, -1)) for half in halves], 1).flatten(1, 2).flatten(0, 1)
+        both = (
+            torch.stack([half.unflatten(0, (chunks, -1)) for half in halves], 1).flatten(1, 2).flatten(0, 1)
+        )
         out = apply_model(both, double(t), **{k: double(v) for k, v in c.items()})
         return torch.cat(out.unflatten(0, (chunks, 2, -1)).unbind(1), -1).flatten(0, 1)
 
@@ -218,5 +221,7 @@ def test_the_memory_estimate_counts_the_references(demo, four, star, reference, 
     monkeypatch.setattr(comfy.sampler_helpers, "_prepare_sampling", listen)
     demo.sample(demo.patched(), four, steps=1)
     demo.sample(demo.patched(reference=reference), four, steps=1)
-    demo.sample(demo.patched(reference=demo.weigh(demo.invert(star[:, :64])[0], others=reference)), four, steps=1)
+    demo.sample(
+        demo.patched(reference=demo.weigh(demo.invert(star[:, :64])[0], others=reference)), four, steps=1
+    )
     assert [shape[0] for shape in shapes if shape[0] > 1] == [4, 6, 7]

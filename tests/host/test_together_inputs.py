@@ -141,7 +141,8 @@ def test_a_lora_acts_on_pictures_and_reference_in_either_order(demo, four, refer
     assert torch.equal(demo.sample(demo.model, four), stock)
 
 
-def test_an_image_adapter_in_cross_attention_sees_the_pictures_alone(demo, four, patched):
+@pytest.mark.parametrize("mode", ["prompts only", "reference"])
+def test_an_image_adapter_in_cross_attention_sees_the_pictures_alone(demo, four, reference, mode):
     """As IP-Adapter packs do: attn2 replaced, image tokens beside the text's."""
     from comfy.ldm.modules.attention import optimized_attention
 
@@ -149,7 +150,9 @@ def test_an_image_adapter_in_cross_attention_sees_the_pictures_alone(demo, four,
 
     def adapter(q, k, v, extra):
         seen.append(q.shape[0])
-        image = torch.randn(1, 4, k.shape[-1], generator=torch.Generator().manual_seed(1)).expand(len(q), -1, -1)
+        image = torch.randn(1, 4, k.shape[-1], generator=torch.Generator().manual_seed(1)).expand(
+            len(q), -1, -1
+        )
         heads = extra["n_heads"]
         return optimized_attention(q, k, v, heads) + 0.3 * optimized_attention(q, image, image, heads)
 
@@ -158,11 +161,13 @@ def test_an_image_adapter_in_cross_attention_sees_the_pictures_alone(demo, four,
         model.set_model_attn2_replace(adapter, "output", 1)
         return model
 
+    given = reference if mode == "reference" else None
+    patched = demo.patched(shift=0.7, reference=given)
     after = demo.sample(with_adapter(patched), four)
     assert set(seen) == {8}
     assert not torch.equal(after, demo.sample(patched, four))
-    assert torch.equal(after, demo.sample(demo.patched(with_adapter(demo.model), shift=0.7,
-        reference=patched.model_options["transformer_options"]["zsamb_style_options"].reference), four))  # fmt: skip
+    before = demo.patched(with_adapter(demo.model), shift=0.7, reference=given)
+    assert torch.equal(after, demo.sample(before, four))
 
 
 def test_an_inpainting_mask_keeps_what_it_keeps(demo, four, patched, star):
@@ -193,13 +198,17 @@ def inpainter(demo, pack):
 
 
 @pytest.mark.parametrize("mode", ["prompts only", "reference"])
-def test_an_inpainting_model_agrees_joint_and_separate(demo, inpainter, four, reference, star, mode, monkeypatch):
+def test_an_inpainting_model_agrees_joint_and_separate(
+    demo, inpainter, four, reference, star, mode, monkeypatch
+):
     from nodes import InpaintModelConditioning
 
     model = demo.patched(inpainter, shift=0.7, reference=reference if mode == "reference" else None)
     mask = torch.zeros(1, 128, 128)
     mask[..., 64:] = 1
-    positive, negative, latent = InpaintModelConditioning().encode(four, demo.encode(""), star, demo.vae, mask)
+    positive, negative, latent = InpaintModelConditioning().encode(
+        four, demo.encode(""), star, demo.vae, mask
+    )
     latent = {k: v.repeat(4, *[1] * (v.ndim - 1)) for k, v in latent.items()}
     joint = demo.sample(model, positive, negative, latent=latent)
     assert joint.isfinite().all()

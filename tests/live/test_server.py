@@ -18,6 +18,9 @@ NODES = {
     "ZSAMB_SharedAttention",
     "ZSAMB_AdaINQueries",
     "ZSAMB_DDIMInvert",
+    "ZSAMB_NoiseReference",
+    "ZSAMB_RecordReference",
+    "ZSAMB_StyleReference",
     "ZSAMB_PromptSet",
     "ZSAMB_LoadDemoModel",
 }
@@ -34,8 +37,9 @@ def reference(server):
     from demo.pictures import draw
     from demo.styles import HELD_OUT
 
-    picture = draw("star", HELD_OUT["lava"], np.random.default_rng(1))
-    Image.fromarray((picture * 255).astype(np.uint8)).save(server.base / "input" / "reference.png")
+    for name, shown, style in (("reference", "star", "lava"), ("reference_2", "moon", "arctic")):
+        picture = draw(shown, HELD_OUT[style], np.random.default_rng(1))
+        Image.fromarray((picture * 255).astype(np.uint8)).save(server.base / "input" / f"{name}.png")
 
 
 def quick(name):
@@ -65,8 +69,14 @@ def test_every_node_is_there_with_texts(object_info):
 
 def test_every_node_is_in_a_workflow_or_is_its_alternative():
     used = {node["class_type"] for name in WORKFLOWS for node in workflows.load(name).values()}
-    # The demo loader stands in for the checkpoint loader, AdaIN Queries refines what SharedAttention does.
-    assert NODES - used == {"ZSAMB_LoadDemoModel", "ZSAMB_AdaINQueries"}
+    # The demo loader stands in for the checkpoint loader, AdaIN Queries refines what SharedAttention does,
+    # and the other two make references in place of DDIM Invert.
+    assert NODES - used == {
+        "ZSAMB_LoadDemoModel",
+        "ZSAMB_AdaINQueries",
+        "ZSAMB_NoiseReference",
+        "ZSAMB_RecordReference",
+    }
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -80,6 +90,27 @@ def test_every_workflow_runs(server, reference, name):
         assert any(node == "ZSAMB_DDIMInvert" and 0 < step <= total for node, step, total in steps)
 
 
+@pytest.mark.parametrize("maker", ["ZSAMB_NoiseReference", "ZSAMB_RecordReference"])
+def test_other_ways_to_a_reference_run(server, reference, maker):
+    """In place of DDIM Invert, and another size than the pictures'."""
+    workflow = quick("style_aligned_reference")
+    inputs = workflow["13"]["inputs"]
+    given = {key: inputs[key] for key in ("model", "positive", "negative")}
+    if maker == "ZSAMB_NoiseReference":
+        given |= {"latent": inputs["latent"], "seed": 1}
+    else:
+        sampler = {"steps": 3, "cfg": 4.0, "sampler_name": "dpmpp_2m", "scheduler": "karras", "denoise": 1.0}
+        given |= {"latent_image": ["14", 0], "seed": 1, **sampler}
+    workflow["13"] = {"class_type": maker, "inputs": given, "_meta": {"title": "Reference"}}
+    workflow["14"] = {
+        "class_type": "EmptyLatentImage",
+        "inputs": {"width": 192, "height": 96, "batch_size": 1},
+        "_meta": {"title": "Its size"},
+    }
+    pictures = server.run(workflow)
+    assert len(pictures) == 4 and all(p.std() > 0.01 for p in pictures)
+
+
 def test_strength_changes_the_pictures_and_0_does_not_touch_the_first(server):
     aligned, stock = (
         server.run(workflows.fill(quick("style_aligned_prompts"), style="", strength=s)) for s in (1.0, 0.0)
@@ -89,9 +120,11 @@ def test_strength_changes_the_pictures_and_0_does_not_touch_the_first(server):
 
 
 def test_errors_reach_the_caller(server, reference):
-    wrong = workflows.set_titled(quick("style_aligned_reference"), "Empty Latent Image", width=192)
-    with pytest.raises(ServerError, match="being sampled is 192 x 128 pixels"):
-        server.run(wrong)
+    with pytest.raises(ServerError, match="blocks: 'output 9' names no block of this model"):
+        server.run(workflows.fill(quick("style_aligned_prompts"), blocks="output 9"))
+    nothing = workflows.fill(quick("style_aligned_two_references"), weight=0.0)
+    with pytest.raises(ServerError, match="2 references all have weight 0"):
+        server.run(nothing)
     with pytest.raises(ServerError, match="prompts input is empty"):
         server.run(workflows.fill(quick("style_aligned_prompts"), prompts="  "))
     with pytest.raises(ServerError, match="bigger than max of 1.0 strength"):

@@ -198,7 +198,7 @@ class RecordReference(io.ComfyNode):
                 io.Float.Input(
                     "denoise",
                     default=1.0,
-                    min=0.0,
+                    min=0.01,
                     max=1.0,
                     step=0.01,
                     tooltip="1 draws from noise alone; less keeps more of the latent's picture.",
@@ -264,8 +264,8 @@ class WeighReference(io.ComfyNode):
                     "mask",
                     optional=True,
                     tooltip=(
-                        "Where in the new pictures this reference counts (white), at any size: one mask, or"
-                        " one per picture of the batch. Left open: everywhere."
+                        "Where in the new pictures this reference counts (white; grey: as much of it), at"
+                        " any size: one mask, or one per picture of the batch. Left open: everywhere."
                     ),
                 ),
                 io.Float.Input(
@@ -297,7 +297,8 @@ class WeighReference(io.ComfyNode):
                     advanced=True,
                     tooltip=(
                         "Nodes of the path by which the reference is less noisy than the pictures at the"
-                        " start. 0: always at their noise level. The authors' notebook uses 5 of 50."
+                        " start. 0: always at their noise level. The authors' notebook uses 5 of 50, which"
+                        " is hardly visible. Not for Noise Reference, whose path has no such nodes."
                     ),
                 ),
             ],
@@ -308,6 +309,8 @@ class WeighReference(io.ComfyNode):
     def execute(
         cls, reference, weight, preset, score_shift, score_scale, offset, others=None, mask=None
     ) -> io.NodeOutput:
+        if mask is not None:
+            mask = mask.reshape(-1, *mask.shape[-2:])  # some nodes leave the batch out
         shift, scale = {"as the patch": (None, None), "custom": (score_shift, score_scale), **PRESETS}[preset]
         try:
             changed = tuple(

@@ -32,7 +32,7 @@ SCALE = io.Float.Input(
     step=0.05,
     tooltip=(
         "With preset custom: multiplies the attention logits of the reference. Below 1 it is seen more"
-        " vaguely, so it is copied less."
+        " vaguely, the authors' means against copying a famous picture."
     ),
 )
 
@@ -210,8 +210,8 @@ class AdaINQueries(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "Gives queries, keys and values of self-attention the mean and spread of the reference's"
-                " (AdaIN). Alone it is a light style alignment; with SharedAttention Patch, before or after,"
-                " it sets that node's AdaIN."
+                " (AdaIN). With SharedAttention Patch, before or after, it sets that node's AdaIN; alone it"
+                " matches statistics only, which by itself aligns little."
             ),
             search_aliases=["AdaIN", "StyleAligned", "adaptive instance normalization", "Z-SAMB"],
             inputs=[

@@ -108,8 +108,10 @@ class Set:
 def numbers(name: str, *values, **others) -> Callable[[Set], list[Row]]:
     """The rows of a knob that is one input of SharedAttention Patch."""
 
+    written = {"0.6931": "ln 2", "False": "off", "True": "on"}
+
     def rows(s: Set) -> list[Row]:
-        return [s.row(f"{name}\n{'ln 2' if v == 0.6931 else v}", **{name: v}, **others) for v in values]
+        return [s.row(f"{name}\n{written.get(str(v), v)}", **{name: v}, **others) for v in values]
 
     return rows
 
@@ -218,6 +220,7 @@ def sheet(title: str, rows: list[tuple[Row, list[np.ndarray], dict]]) -> Image.I
             image = to_image(cell).resize((CELL, CELL), Image.Resampling.LANCZOS)
             canvas.paste(image, (LEFT + i * (CELL + GAP), y))
     palette = canvas.quantize(256, Image.Quantize.MEDIANCUT, kmeans=2)
+    palette.putpalette([255 if c > 247 else c for c in palette.getpalette()])  # white stays white
     return canvas.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
 
 

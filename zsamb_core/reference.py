@@ -91,7 +91,12 @@ class Reference:
         if not 0 <= self.offset < len(self.path.sigmas) - 1:
             raise ValueError(
                 f"a reference's offset is {self.offset}, expected 0 to {len(self.path.sigmas) - 2} for a path"
-                f" of {len(self.path.sigmas)} nodes. Invert with more steps, or use a smaller offset."
+                f" of {len(self.path.sigmas)} nodes. Use a smaller offset, or a path with more steps; a"
+                " noised reference takes none."
+            )
+        if self.mask is not None and self.mask.ndim != 3:
+            raise ValueError(
+                f"a reference's mask has shape {tuple(self.mask.shape)}, expected (1 or batch, height, width)"
             )
 
     @property
@@ -128,8 +133,9 @@ def normalised_weights(references: tuple[Reference, ...], size: tuple[int, int])
     """What each reference counts: one number, or with a mask one per row and pixel, (1 or B, h, w), at
     ``size``.
 
-    Weights are divided by their largest total at any place. So without masks they sum to 1, and references
-    with regions apart from each other count in full, each in its own.
+    Weights are divided by their largest total at any place, or by the largest weight if that is more. So
+    without masks they sum to 1, references with regions apart from each other count in full, each in its own,
+    and a mask of a half is half of its reference.
     """
     weighed: list[float | Tensor] = []
     for r in references:
@@ -137,13 +143,10 @@ def normalised_weights(references: tuple[Reference, ...], size: tuple[int, int])
             weighed.append(r.weight)
         else:
             mask = r.mask.float().clamp(0, 1)
-            if mask.ndim != 3:
-                raise ValueError(
-                    f"a reference's mask has shape {tuple(mask.shape)}, expected (1 or batch, height, width)"
-                )
             weighed.append(r.weight * F.interpolate(mask[:, None], size, mode="area")[:, 0])
     total: float | Tensor = 0.0
     for w in weighed:
         total = total + w
     most = float(total.max()) if isinstance(total, Tensor) else total
-    return [w / most if most > 0 else w for w in weighed]
+    most = max(most, *(r.weight for r in references))
+    return [w / most for w in weighed]

@@ -107,4 +107,12 @@ def test_an_offset_must_lie_on_the_path(offset):
 
 def test_a_mask_of_another_shape_is_refused():
     with pytest.raises(ValueError, match="mask has shape"):
-        normalised_weights((reference(1, torch.ones(4, 4)),), (4, 4))
+        reference(1, torch.ones(4, 4))
+
+
+def test_a_grey_mask_is_part_of_its_reference():
+    (weight,) = normalised_weights((reference(3, torch.full((1, 4, 4), 0.5)),), (4, 4))
+    assert (weight == 0.5).all()
+    ramp = torch.linspace(0, 1, 4).expand(1, 4, 4)
+    a, b = normalised_weights((reference(2, ramp), reference(2, 1 - ramp)), (4, 4))
+    torch.testing.assert_close(a + b, torch.ones(1, 4, 4))

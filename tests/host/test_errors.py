@@ -74,7 +74,9 @@ def test_a_reference_of_another_kind_of_latent_is_refused(demo, four, reference,
 
 
 def test_an_offset_beyond_the_path_is_refused(demo, reference):
-    with pytest.raises(ValueError, match="Style Reference: a reference's offset is 4, expected 0 to 3"):
+    with pytest.raises(
+        ValueError, match="Style Reference: a reference's offset is 4, expected 0 to 3 for a path of 5 nodes"
+    ):
         demo.weigh(reference, offset=4)
 
 

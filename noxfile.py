@@ -81,7 +81,8 @@ def workflows(session: nox.Session) -> None:
 
 @nox.session
 def benchmarks(session: nox.Session) -> None:
-    """Speed, as ratios measured side by side."""
+    """Speed, as ratios measured side by side, and what an inversion's model calls buy."""
     set_up(session)
     run(session, "benchmarks.attention", *session.posargs)
+    run(session, "benchmarks.inversion")
     run(session, "benchmarks.import_time")

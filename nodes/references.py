@@ -42,7 +42,8 @@ class DDIMInvert(io.ComfyNode):
                     min=1,
                     max=1000,
                     tooltip=(
-                        "Model calls on the way up (twice as many above CFG 1). 50 in the authors' notebook."
+                        "Steps on the way up, one model call each (two above CFG 1), more with refinements."
+                        " 50 in the authors' notebook."
                     ),
                 ),
                 io.Float.Input(
@@ -61,9 +62,9 @@ class DDIMInvert(io.ComfyNode):
                     min=0,
                     max=10,
                     tooltip=(
-                        "Times that each step is corrected, one more model call each (two above CFG 1), so"
-                        " that sampling runs back along it. 0: the published rule. 1 to 3 rebuild the"
-                        " picture far better than as many more steps do."
+                        "0: the published rule. From 1 on, each step is made to be what sampling undoes, with"
+                        " so many model calls; 1 costs what the published rule does and rebuilds the picture"
+                        " far better."
                     ),
                 ),
                 io.Combo.Input(

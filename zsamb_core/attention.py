@@ -103,20 +103,24 @@ def shared_attention(q: Tensor, k: Tensor, v: Tensor, parts: Sequence[Sequence[P
         group = slice(g * rows, (g + 1) * rows)
         own_lse = lse[group]
         for part in parts[g]:
-            # All targets of a group ask the same reference, so their queries go as one long row: no K or V
-            # is repeated.
-            queries = split_heads(q[g].flatten(0, 1)[None], heads)
-            other, other_lse = attention_lse(
-                queries,
-                split_heads(part.k[None], heads),
-                split_heads(part.v[None], heads),
-                width * part.scale,
-            )
-            other = other.view(heads, rows, tokens, -1).transpose(0, 1)
-            other_lse = other_lse.reshape(heads, rows, tokens).transpose(0, 1)
-            shift = part.shift.unsqueeze(1) if isinstance(part.shift, Tensor) else part.shift
-            own_lse = merge_lse(out[group], own_lse, other, other_lse + shift)
+            own_lse = _attend_part(out[group], own_lse, q[g], part, heads, width)
     return merge_heads(out).view(groups, rows, tokens, channels)
+
+
+def _attend_part(out: Tensor, lse: Tensor, q: Tensor, part: Part, heads: int, width: float) -> Tensor:
+    """Merge the attention of one group's ``q`` (B, N, C) over ``part`` into ``out`` (B, H, N, D). A function
+    of its own, so that one part's attention is gone before the next one's is made.
+    """
+    rows, tokens, _ = q.shape
+    # All targets of a group ask the same reference, so their queries go as one long row: no K or V is
+    # repeated.
+    queries = split_heads(q.flatten(0, 1)[None], heads)
+    k, v = split_heads(part.k[None], heads), split_heads(part.v[None], heads)
+    other, other_lse = attention_lse(queries, k, v, width * part.scale)
+    other = other.view(heads, rows, tokens, -1).transpose(0, 1)
+    other_lse = other_lse.reshape(heads, rows, tokens).transpose(0, 1)
+    shift = part.shift.unsqueeze(1) if isinstance(part.shift, Tensor) else part.shift
+    return merge_lse(out, lse, other, other_lse + shift)
 
 
 def shared_by_all(

@@ -1,5 +1,5 @@
-"""DDIM inversion (Song et al. 2021; the rule that StyleAligned publishes) written in the host's sigma
-space, with a refinement that solves the step exactly.
+"""DDIM inversion (Song et al. 2021) written in the host's sigma space: by the rule that StyleAligned
+publishes, or by one that the sampler's own steps undo.
 """
 
 import math
@@ -20,46 +20,56 @@ def ddim_invert(
 ) -> Tensor:
     """Carry a clean latent up the noise levels; returns its path, (S, B, C, h, w).
 
-    ``z0`` (B, C, h, w) is in model space, ``sigmas`` (S,) rise from the model's smallest. ``denoise(x,
-    sigma)`` is the model's x0 prediction at x = x0 + sigma * noise, guidance included. The published rule
-    evaluates the model at the *target* noise level on the previous latent, whose variance-preserving form
-    is kept: with ``x_e = x * sqrt((1 + sigma'^2) / (1 + sigma^2))`` the noise is ``eps = (x_e -
-    denoise(x_e, sigma')) / sigma'`` and ``x' = x + (sigma' - sigma) * eps``. Each of the ``refinements``
-    then calls the model at the x' found so far (`refined`). ``on_call(i, x, denoised)`` is called after
-    each of the (S - 1) * (1 + refinements) calls of the model.
+    ``z0`` (B, C, h, w) is in model space, ``sigmas`` (S,) rise. ``denoise(x, sigma)`` is the model's x0
+    prediction at x = x0 + sigma * noise, guidance included. ``on_call(i, x, denoised)`` is called after each
+    of the (S - 1) * max(1, refinements) calls of the model.
+
+    Without refinements this is the published rule: the model is asked at the *target* noise level about the
+    previous latent, whose variance-preserving form is kept. With ``x_e = x * sqrt((1 + sigma'^2) / (1 +
+    sigma^2))`` the noise is ``eps = (x_e - denoise(x_e, sigma')) / sigma'`` and ``x' = x + (sigma' - sigma)
+    * eps``. ``sigmas`` starts at the model's smallest, where z0 *is* the published path's first latent.
+
+    With refinements, x' is to be the latent from which a DDIM step down arrives at x: ``x = x' + (sigma -
+    sigma') * eps(x', sigma')``, an implicit equation. It is solved by fixed-point iteration on the model's
+    velocity v (Salimans & Ho 2022), which about holds from one step to the next at any noise level, as
+    neither the noise nor the picture does: the first guess takes the last step's, each refinement the one at
+    the x' found so far. ``sigmas`` starts at 0, where a sampler ends.
     """
     nodes = [float(s) for s in sigmas]
-    # The published start: z0 *is* the variance-preserving latent at the smallest noise level, so x = z0 /
-    # sqrt(abar).
     x = z0 * math.sqrt(1 + nodes[0] ** 2)
-    path = [x]
-    calls = 0
+    path, calls, v = [x], 0, torch.zeros_like(z0)
+
+    def ask(x: Tensor, sigma: float) -> Tensor:
+        nonlocal calls
+        denoised = denoise(x, sigma)
+        if on_call is not None:
+            on_call(calls, x, denoised)
+        calls += 1
+        return denoised
+
     for low, high in zip(nodes[:-1], nodes[1:], strict=True):
-        x_e = x * math.sqrt((1 + high**2) / (1 + low**2))
-        denoised = denoise(x_e, high)
-        x_high = x + (high - low) * ((x_e - denoised) / high)
-        for i in range(1 + refinements):
-            if i:
-                denoised = denoise(x_high, high)
-                x_high = refined(x, low, x_high, denoised, high)
-            if on_call is not None:
-                on_call(calls, x_high, denoised)
-            calls += 1
-        x = x_high
+        if not refinements:
+            x_e = x * math.sqrt((1 + high**2) / (1 + low**2))
+            x = x + (high - low) * ((x_e - ask(x_e, high)) / high)
+        else:
+            x_high = step_up(x, low, v, high)
+            for _ in range(refinements):
+                v = velocity(x_high, ask(x_high, high), high)
+                x_high = step_up(x, low, v, high)
+            x = x_high
         path.append(x)
     return torch.stack(path)
 
 
-def refined(x: Tensor, low: float, x_high: Tensor, denoised: Tensor, high: float) -> Tensor:
-    """One fixed-point iteration towards the x' from which a DDIM step down to ``low`` arrives at ``x``:
-    ``x = x' + (low - high) * eps(x', high)``.
+def velocity(x: Tensor, denoised: Tensor, sigma: float) -> Tensor:
+    """v of Salimans & Ho (2022): ``x0 = alpha z - s v`` for z = alpha x, alpha = 1 / sqrt(1 + sigma^2)."""
+    return (x / (1 + sigma**2) - denoised) * math.sqrt(1 + sigma**2) / sigma
 
-    The iteration holds the model's velocity v (Salimans & Ho 2022), x0 = alpha z - s v in
-    variance-preserving terms, not its noise prediction: at low noise v is about the clean picture and at
-    high noise about the noise, the one that moves less with x', so it converges at either end.
+
+def step_up(x: Tensor, low: float, v: Tensor, high: float) -> Tensor:
+    """The x' at ``high`` with velocity ``v`` there from which a DDIM step down to ``low`` arrives at ``x``.
+
+    With x0 = x' / (1 + s^2) - s / sqrt(1 + s^2) * v at s = high, the step is linear in x'.
     """
-    # With x0 = x' / (1 + s^2) - s / sqrt(1 + s^2) * v at s = high, the step is linear in x'.
-    over = 1 + high**2
-    s_v = x_high / over - denoised  # s / sqrt(1 + s^2) * v
-    step = (high - low) / high
-    return (x + step * s_v) / (1 - step * (1 - 1 / over))
+    over, step = 1 + high**2, (high - low) / high
+    return (x + step * high / math.sqrt(over) * v) / (1 - step * (1 - 1 / over))

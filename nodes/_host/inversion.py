@@ -14,14 +14,15 @@ SAMPLERS: list[str] = list(comfy.samplers.SAMPLER_NAMES)
 SCHEDULERS: list[str] = list(comfy.samplers.SCHEDULER_NAMES)
 
 
-def inversion_sigmas(model, scheduler: str, steps: int) -> torch.Tensor:
-    """The scheduler's noise levels from low to high, (steps + 1,); its final 0 becomes the model's smallest
-    sigma.
+def inversion_sigmas(model, scheduler: str, steps: int, start: float | None = None) -> torch.Tensor:
+    """The scheduler's noise levels from low to high, (steps + 1,); its final 0 becomes ``start``, the
+    model's smallest sigma if not given.
     """
     sampling = model.get_model_object("model_sampling")
     sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, steps).flip(0)
     lowest = float(sampling.sigma_min)
-    rising = torch.cat([torch.tensor([lowest]), sigmas[sigmas > lowest * 1.0001].float()])
+    above = sigmas[sigmas > lowest * 1.0001].float()
+    rising = torch.cat([torch.tensor([lowest if start is None else start]), above])
     if len(rising) < 2:
         raise ValueError(
             f"DDIM Invert: the scheduler {scheduler} has no noise level above the model's smallest at {steps}"
@@ -44,15 +45,15 @@ def invert(
     space.
     """
     path: list[torch.Tensor] = []
-    progress = ProgressBar(steps * (1 + refinements))
+    progress = ProgressBar(steps * max(1, refinements))
 
     def sample(guided, x, sigmas, extra_args, callback, disable):
         def denoise(x_e, sigma):
             return guided(x_e, sigma * x_e.new_ones(len(x_e)), **extra_args)
 
         def on_call(i, x, denoised):
-            progress.update_absolute(i + 1, (len(sigmas) - 1) * (1 + refinements))
-            sigma = sigmas[i // (1 + refinements) + 1]
+            progress.update_absolute(i + 1, (len(sigmas) - 1) * max(1, refinements))
+            sigma = sigmas[i // max(1, refinements) + 1]
             callback({"i": i, "x": x, "denoised": denoised, "sigma": sigma, "sigma_hat": sigma})
 
         path.append(ddim_invert(x, sigmas, denoise, refinements, on_call))
@@ -61,7 +62,8 @@ def invert(
     guider = comfy.samplers.CFGGuider(without_style(model))
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
-    sigmas = inversion_sigmas(model, scheduler, steps)
+    # A sampler ends at 0; the published rule takes the picture for the latent at the smallest noise level.
+    sigmas = inversion_sigmas(model, scheduler, steps, 0.0 if refinements else None)
     noised = guider.sample(torch.zeros_like(latent), latent, comfy.samplers.KSAMPLER(sample), sigmas)
     # The sampler may run on another device; a path is kept where the host keeps what passes between nodes.
     return Path(sigmas, path[0][:, 0].to(noised.device)), noised

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from zsamb_core.inversion import ddim_invert, refined
+from zsamb_core.inversion import ddim_invert, step_up, velocity
 from zsamb_core.reference import Path
 
 
@@ -59,30 +59,38 @@ def analytic(x, sigma, spread=0.7):
     return x * spread**2 / (spread**2 + sigma**2)
 
 
-@pytest.mark.parametrize("sigmas", [torch.logspace(-1.5, 1.2, 12), torch.tensor([0.03, 1.0, 15.0, 4500.0])])
-def test_refinement_converges_to_the_inverse_of_the_ddim_step(sigmas):
-    """So far that stepping down again returns the picture, from the smallest noise levels to the largest."""
+def resampled(x, sigmas):
+    """DDIM down the same noise levels."""
+    for high, low in zip(sigmas.flip(0)[:-1], sigmas.flip(0)[1:], strict=True):
+        x = x + (low - high) * (x - analytic(x, high)) / high
+    return x
+
+
+@pytest.mark.parametrize("levels", [torch.logspace(-1.5, 1.2, 12), torch.tensor([0.03, 1.0, 15.0, 4500.0])])
+def test_refinement_converges_to_the_inverse_of_the_ddim_steps(levels):
+    """So far that sampling returns the picture, from the smallest noise levels to the largest."""
     z0 = torch.linspace(-2, 2, 5, dtype=torch.float64).view(1, 1, 1, 5)
-    errors = []
-    for refinements in (0, 1, 3, 30):
-        x = ddim_invert(z0, sigmas, analytic, refinements)[-1]
-        for high, low in zip(sigmas.flip(0)[:-1], sigmas.flip(0)[1:], strict=True):
-            x = x + (low - high) * (x - analytic(x, high)) / high
-        errors.append(float((x / (1 + sigmas[0] ** 2).sqrt() - z0).abs().max()))
-    assert errors[0] > errors[1] > errors[2] > errors[3]
-    assert errors[3] < 1e-6
+    sigmas = torch.cat([torch.zeros(1), levels])
+    published = float((resampled(ddim_invert(z0, levels, analytic)[-1], sigmas) - z0).abs().max())
+    errors = [
+        float((resampled(ddim_invert(z0, sigmas, analytic, n)[-1], sigmas) - z0).abs().max())
+        for n in (1, 3, 40)
+    ]
+    assert published > errors[0] > errors[1] > errors[2]
+    assert errors[2] < 1e-6
 
 
-def test_a_refined_point_that_steps_back_exactly_stays():
-    x_high, low, high = torch.tensor([1.3], dtype=torch.float64), 0.5, 2.0
-    denoised = analytic(x_high, high)
-    x = x_high + (low - high) * (x_high - denoised) / high
-    torch.testing.assert_close(refined(x, low, x_high, denoised, high), x_high)
+def test_a_step_up_and_the_ddim_step_down_undo_each_other():
+    x, v, low, high = (torch.tensor([value], dtype=torch.float64) for value in (1.3, -0.4, 0.5, 2.0))
+    low, high = float(low), float(high)
+    x_high = step_up(x, low, v, high)
+    denoised = x_high / (1 + high**2) - high / math.sqrt(1 + high**2) * v
+    torch.testing.assert_close(velocity(x_high, denoised, high), v)
+    torch.testing.assert_close(x_high + (low - high) * (x_high - denoised) / high, x)
 
 
-def test_every_call_of_the_model_is_told():
-    told = []
-    ddim_invert(
-        torch.ones(1, 1, 1, 1), torch.tensor([0.1, 1.0, 2.0]), analytic, 2, lambda i, x, d: told.append(i)
-    )
-    assert told == list(range(6))
+@pytest.mark.parametrize(("refinements", "calls"), [(0, 2), (1, 2), (3, 6)])
+def test_every_call_of_the_model_is_told(refinements, calls):
+    told, sigmas = [], torch.tensor([0.1, 1.0, 2.0])
+    ddim_invert(torch.ones(1, 1, 1, 1), sigmas, analytic, refinements, lambda i, x, d: told.append(i))
+    assert told == list(range(calls))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools import demo, sets
+from tools import blends, demo, sets
 from tools.studio import Studio
 
 pytestmark = pytest.mark.live
@@ -47,6 +47,14 @@ def test_the_table_of_sets(studio, tmp_path):
     (entry,) = json.loads((tmp_path / "summary.json").read_text())
     assert set(entry["right"]) == {f"{m}, {k}" for m in demo.MODES for k in sets.KINDS}
     assert (tmp_path / "sets.png").is_file()
+
+
+def test_the_table_between_two_references(studio, tmp_path):
+    blends.measure_blends(studio, 1, 1, tmp_path)
+    assert "similarity to A" in (tmp_path / "blends.txt").read_text()
+    (entry,) = json.loads((tmp_path / "blends.json").read_text())
+    assert len(entry["similarity_a"]) == len(blends.WEIGHTS) and entry["a"] != entry["b"]
+    assert (tmp_path / "blends.png").is_file()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
-from .nodes import demo_model, prompts, references, style_aligned
+from .nodes import demo_model, ip_adapter, prompts, references, style_aligned, style_embeds
 
 WEB_DIRECTORY = "./web"
 
@@ -11,7 +11,14 @@ WEB_DIRECTORY = "./web"
 class ZSambExtension(ComfyExtension):
     @override
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [*style_aligned.NODES, *references.NODES, *prompts.NODES, *demo_model.NODES]
+        return [
+            *style_aligned.NODES,
+            *references.NODES,
+            *ip_adapter.NODES,
+            *style_embeds.NODES,
+            *prompts.NODES,
+            *demo_model.NODES,
+        ]
 
 
 async def comfy_entrypoint() -> ZSambExtension:

@@ -8,6 +8,17 @@ from collections.abc import Iterable
 
 Layer = tuple[str, int, int]
 Block = tuple[str, int]
+# The attention blocks of the two families, by the host's names, in execution order.
+SDXL_BLOCKS: tuple[Block, ...] = (
+    *(("input", i) for i in (4, 5, 7, 8)),
+    ("middle", 0),
+    *(("output", i) for i in range(6)),
+)
+SD15_BLOCKS: tuple[Block, ...] = (
+    *(("input", i) for i in (1, 2, 4, 5, 7, 8)),
+    ("middle", 0),
+    *(("output", i) for i in range(3, 12)),
+)
 
 
 def published_order(layers: Iterable[Layer]) -> list[Layer]:

@@ -4,12 +4,7 @@ import comfy.model_base
 import comfy.model_sampling
 from comfy.ldm.modules.attention import SpatialTransformer
 
-# The host's names of SDXL's attention blocks.
-SDXL_BLOCKS = (
-    *(("input", i) for i in (4, 5, 7, 8)),
-    ("middle", 0),
-    *(("output", i) for i in range(6)),
-)
+from ...zsamb_core.layers import SDXL_BLOCKS
 
 
 def attention_blocks(model) -> tuple[tuple[str, int], ...]:
@@ -27,14 +22,40 @@ def attention_blocks(model) -> tuple[tuple[str, int], ...]:
 
 def attention_layers(model) -> tuple[tuple[str, int, int], ...]:
     """The (name, number, index) of every self-attention layer of a MODEL's UNet: its block, and its place
-    there.
+    there. Cross-attention is in the same layers.
     """
+    return tuple(layer for layer, _ in _transformer_blocks(model))
+
+
+def _transformer_blocks(model):
+    """(layer, module) of a MODEL's UNet, in execution order."""
     unet, found = model.model.diffusion_model, []
     for name, number in attention_blocks(model):
         block = unet.middle_block if name == "middle" else getattr(unet, f"{name}_blocks")[number]
-        depth = sum(len(m.transformer_blocks) for m in block if isinstance(m, SpatialTransformer))
-        found += [(name, number, i) for i in range(depth)]
-    return tuple(found)
+        inner = [m for t in block if isinstance(t, SpatialTransformer) for m in t.transformer_blocks]
+        found += [((name, number, i), module) for i, module in enumerate(inner)]
+    return found
+
+
+def cross_attention(model, context: int, node: str) -> dict[tuple[str, int, int], int]:
+    """The width of every cross-attention layer of a MODEL. Raises ValueError for a model without, or whose
+    context is not of ``context`` channels.
+    """
+    blocks = _transformer_blocks(model)
+    if not blocks or any(getattr(m, "attn2", None) is None for _, m in blocks):
+        raise ValueError(
+            f"{node}: the model input is a {type(model.model).__name__}, expected SDXL or SD1.5, which have"
+            " cross-attention. Load such a checkpoint."
+        )
+    found = blocks[0][1].attn2.to_k.in_features
+    if found != context:
+        kinds = {2048: "SDXL", 1024: "SD2", 768: "SD1.5"}
+        raise ValueError(
+            f"{node}: the adapter makes tokens of {context} channels ({kinds.get(context, 'another model')}),"
+            f" and the model's context has {found} ({kinds.get(found, 'another model')}). Load an adapter"
+            " made for this kind of model."
+        )
+    return {layer: m.attn2.heads * m.attn2.dim_head for layer, m in blocks}
 
 
 def require_sdxl(model, node: str) -> None:

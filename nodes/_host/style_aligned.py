@@ -13,7 +13,6 @@ All of it is hooks of the host on the clone; no module is touched:
 import logging
 import math
 from dataclasses import replace
-from uuid import uuid4
 
 import torch
 from comfy.patcher_extension import WrappersMP
@@ -22,6 +21,7 @@ from comfy.samplers import encode_model_conds
 
 from ...zsamb_core.options import StyleOptions
 from ...zsamb_core.reference import Reference, normalised_weights
+from .sampling_run import watch
 from .sdxl import attention_blocks, require_additive_noise, require_sdxl
 from .style_call import RUN, Run, apply_with_references
 from .style_layers import attend, group_norms, shared_group_norm
@@ -49,7 +49,7 @@ def with_style(model, node: str, **changes):
         for name, number in blocks:
             clone.set_model_attn1_replace(attend, name, number)
         clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, OPTIONS, sample_in_style)
-        clone.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, OPTIONS, name_entries)
+        watch(clone)
         clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, OPTIONS, count_references)
         clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, OPTIONS, apply_with_references)
     options = replace(style_options(clone), **changes)
@@ -177,30 +177,6 @@ def encode_reference(model, reference: Reference) -> dict[str, dict]:
         )
         conds[name] = encoded[0]["model_conds"]
     return conds
-
-
-def name_entries(executor, guider, sigmas, extra_args, *args, **kwargs):
-    """SAMPLER_SAMPLE wrapper: note which cond entry bears which name, now that the host has processed them.
-
-    For area prompts the host copies a positive entry into the negative, identity and all; the copy gets an
-    identity of its own.
-    """
-    model_options = extra_args["model_options"]
-    transformer_options = model_options["transformer_options"]
-    run = transformer_options.get(RUN)
-    if run is not None:
-        names: dict = {}
-        for name, entries in guider.conds.items():
-            for i, entry in enumerate(entries):
-                if names.get(entry["uuid"], name) != name:
-                    entries[i] = entry = {**entry, "uuid": uuid4()}
-                names[entry["uuid"]] = name
-        transformer_options = {**transformer_options, RUN: replace(run, names=names)}
-        extra_args = {
-            **extra_args,
-            "model_options": {**model_options, "transformer_options": transformer_options},
-        }
-    return executor(guider, sigmas, extra_args, *args, **kwargs)
 
 
 def count_references(executor, model, noise_shape, *args, model_options=None, **kwargs):

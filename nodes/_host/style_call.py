@@ -19,8 +19,11 @@ from ...zsamb_core.group_norm import GroupStatistics
 from ...zsamb_core.layers import Layer
 from ...zsamb_core.options import StyleOptions
 from ...zsamb_core.reference import Reference
+from .sampling_run import chunk_names
 
 RUN = "zsamb_style_run"
+# Where `style_images` finds what a call is to see; a reference sees none of it.
+STYLE_IMAGES = "zsamb_style_images"
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Run:
 
     ``batch`` pictures of ``size`` (h, w); noise levels from ``start`` down to ``end``; ``patches``: what
     replaces self-attention, by block; per reference its weight (see `normalised_weights`), the mean of that
-    over the picture, and its model-ready conditioning by name; ``names``: which cond entry bears which name.
+    over the picture, and its model-ready conditioning by name.
     """
 
     options: StyleOptions
@@ -82,7 +85,6 @@ class Run:
     weights: tuple = ()
     mean_weights: tuple[float, ...] = ()
     conds: tuple[dict[str, dict], ...] = ()
-    names: dict = field(default_factory=dict)
     bank: Bank = field(default_factory=Bank)
 
 
@@ -128,7 +130,7 @@ def apply_with_references(
     if run.references:
         patcher = executor.class_obj.current_patcher
         bank = run.bank.at(x.device, sigma, patcher.current_hooks if patcher is not None else None)
-        names = chunk_names(run, transformer_options)
+        names = chunk_names(transformer_options)
         everyone = range(len(run.references))
         missing = [(n, j) for n in dict.fromkeys(names) for j in everyone if (n, j) not in bank]
         record(executor, run, bank, missing, x, t, transformer_options)
@@ -159,18 +161,6 @@ def refuse_parts(run: Run, x: torch.Tensor, chunks: int) -> None:
             " window), expected the whole, because a reference has a mask. Use masks on the prompts in place"
             " of areas (Conditioning (Set Mask)), or leave the reference's mask out."
         )
-
-
-def chunk_names(run: Run, transformer_options: dict) -> list[str]:
-    """``positive`` or ``negative`` for each chunk, by the entry's identity; by its index where the identity
-    is new.
-    """
-    names = []
-    for uuid, index in zip(transformer_options["uuids"], transformer_options["cond_or_uncond"], strict=True):
-        name = run.names.get(uuid, "positive" if index == 0 else "negative")
-        # Guiders with three conds have a "middle", and an "empty_negative_prompt".
-        names.append("negative" if "negative" in name else "positive")
-    return names
 
 
 def record(executor, run: Run, bank: dict, missing, x, t, transformer_options: dict) -> None:
@@ -207,7 +197,7 @@ def call_with_references(executor, run: Run, rows, recorded, t, transformer_opti
     options = {
         key: value
         for key, value in transformer_options.items()
-        if key not in ("patches", "patches_replace", "wrappers", "callbacks")
+        if key not in ("patches", "patches_replace", "wrappers", "callbacks", STYLE_IMAGES)
     }
     options |= {
         "patches_replace": {"attn1": run.patches},

@@ -8,32 +8,19 @@ and the host compute in x = z * sqrt(1 + sigma^2) with Euler steps. The two shar
 import copy
 import math
 
-import comfy.model_patcher
 import comfy.samplers
-import comfy.supported_models
-import comfy.utils
 import pytest
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler
+
+from .twins import CONTEXT, POOLED, diffusers_unet, host_model
 
 pytestmark = pytest.mark.host
 
-CONTEXT, POOLED = 96, 64
 HEIGHT, WIDTH = 12, 16  # of the latents; unequal, so that a swap would show
 STEPS, TARGETS, CFG, INVERSION_CFG = 10, 3, 3.0, 2.0
 # Largest difference of two final latents, whose deviation is about 16. Rounding in fp32 leaves 1e-4.
 TOLERANCE = 5e-4
-# SDXL's wiring and head width, hence its eleven attention blocks, in narrow: 32, 64 and 128 channels.
-UNET_CONFIG = {
-    "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_res_blocks": [2, 2, 2],
-    "channel_mult": [1, 2, 4], "transformer_depth": [0, 0, 1, 1, 2, 2], "transformer_depth_middle": 2,
-    "transformer_depth_output": [0, 0, 0, 1, 1, 1, 2, 2, 2], "num_head_channels": 64, "num_heads": -1,
-    "use_spatial_transformer": True, "use_linear_in_transformer": True, "context_dim": CONTEXT,
-    "adm_in_channels": POOLED + 6 * 256, "num_classes": "sequential", "legacy": False,
-    "use_temporal_attention": False,
-}  # fmt: skip
-
-
 def prompt(seed, rows=1):
     """Random embeddings (rows, 77, C) and pooled ones (rows, P), as text encoders would give them."""
     generator = torch.Generator().manual_seed(seed)
@@ -109,36 +96,20 @@ def aligned(network, shift, scale, group_norm):
 
 @pytest.fixture(scope="module")
 def network():
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(
-        block_out_channels=(32, 64, 128), transformer_layers_per_block=(1, 1, 2),
-        attention_head_dim=(1, 1, 2),  # diffusers' name for the number of heads
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=CONTEXT, use_linear_projection=True, addition_embed_type="text_time",
-        addition_time_embed_dim=256, projection_class_embeddings_input_dim=POOLED + 6 * 256,
-    )  # fmt: skip
-    for name, parameter in unet.requires_grad_(False).named_parameters():
+    unet = diffusers_unet()
+    for name, parameter in unet.named_parameters():
         if ".attn1.to_q." in name or ".attn1.to_k." in name:
             parameter *= 2  # at torch's initial weights attention is nearly uniform
             # The epsilon of equation 2 counts in channels that hardly vary.
             parameter[::2] *= 0.01 if ".to_q." in name else 100
         elif name == "conv_out.weight":
             parameter *= 1.5
-    return unet.eval()
+    return unet
 
 
 @pytest.fixture(scope="module")
 def model(network):
-    """The same network as the host's MODEL; in fp32 on the CPU, as diffusers' is, whatever the machine."""
-    cpu, host_names = torch.device("cpu"), comfy.utils.unet_to_diffusers(UNET_CONFIG)
-    weights = {host_names[name]: value.clone() for name, value in network.state_dict().items()}
-    config = comfy.supported_models.SDXL(UNET_CONFIG)
-    config.set_inference_dtype(torch.float32, None)
-    base = config.get_model(weights, device=cpu)
-    assert set(weights) == set(base.diffusion_model.state_dict())
-    base.load_model_weights(weights)
-    return comfy.model_patcher.ModelPatcher(base, load_device=cpu, offload_device=cpu)
+    return host_model(network)
 
 
 @pytest.fixture(scope="module")

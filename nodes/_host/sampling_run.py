@@ -1,0 +1,72 @@
+"""What the patches need to know of a sampling run: which cond entry is which, by identity, and its area.
+
+The order in which a guider passes its conds says nothing: DualCFG's first is the negative, PerpNeg's last is
+one too. The names that it gives them do.
+"""
+
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from comfy.patcher_extension import WrappersMP
+
+KEY = "zsamb_sampling_run"
+
+
+@dataclass(frozen=True)
+class SamplingRun:
+    """``names`` and ``areas`` of cond entries by their identity; the latents' ``shape``; ``placed``: what
+    patches keep on the device until the run ends.
+    """
+
+    names: dict
+    areas: dict
+    shape: tuple[int, ...]
+    placed: dict = field(default_factory=dict)
+
+
+def watch(model) -> None:
+    """Have the runs of a MODEL clone noted."""
+    if KEY not in model.wrappers.get(WrappersMP.SAMPLER_SAMPLE, {}):
+        model.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, note_run)
+
+
+def note_run(executor, guider, sigmas, extra_args, callback, noise, *args, **kwargs):
+    """SAMPLER_SAMPLE wrapper: note the cond entries, now that the host has processed them.
+
+    For area prompts the host copies a positive entry into the negative, identity and all; the copy gets an
+    identity of its own.
+    """
+    model_options = extra_args["model_options"]
+    if KEY in model_options["transformer_options"]:  # by the model's wrapper and a hook's
+        return executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
+    names: dict = {}
+    for name, entries in guider.conds.items():
+        for i, entry in enumerate(entries):
+            if names.get(entry["uuid"], name) != name:
+                entries[i] = entry = {**entry, "uuid": uuid4()}
+            names[entry["uuid"]] = name
+    areas = {entry["uuid"]: entry.get("area") for entries in guider.conds.values() for entry in entries}
+    run = SamplingRun(names, areas, tuple(noise.shape))
+    transformer_options = {**model_options["transformer_options"], KEY: run}
+    extra_args = {
+        **extra_args,
+        "model_options": {**model_options, "transformer_options": transformer_options},
+    }
+    try:
+        return executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
+    finally:
+        run.placed.clear()
+
+
+def chunk_names(transformer_options: dict) -> list[str]:
+    """``positive`` or ``negative`` for each chunk of a model call, by the entry's identity; by its index
+    where the identity is new.
+    """
+    run: SamplingRun | None = transformer_options.get(KEY)
+    known = run.names if run is not None else {}
+    names = []
+    for uuid, index in zip(transformer_options["uuids"], transformer_options["cond_or_uncond"], strict=True):
+        name = known.get(uuid, "positive" if index == 0 else "negative")
+        # Guiders with three conds have a "middle", and an "empty_negative_prompt".
+        names.append("negative" if "negative" in name else "positive")
+    return names

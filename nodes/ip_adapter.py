@@ -1,0 +1,349 @@
+"""InstantStyle: an IP-Adapter's image features in the blocks that carry style or layout."""
+
+from dataclasses import replace
+
+from comfy_api.latest import io
+
+from ..zsamb_core.adapter_blocks import PRESETS, layer_weights, parse_weights, preset_weights
+from ..zsamb_core.content import subtract
+from ..zsamb_core.ip_adapter_file import EXTENSIONS, Adapter, open_adapter
+from ..zsamb_core.layers import SDXL_BLOCKS
+from ..zsamb_core.schedule import Window, parse_curve
+from ..zsamb_core.style_embeds import StyleEmbeds, refuse_pairing, wanted
+from ..zsamb_core.style_images import project_images
+from ._host.folders import files, find, register
+from ._host.sdxl import cross_attention
+from ._host.style_images import NODE, as_hooks, with_images
+from ._host.text_space import content_of_text
+from ._host.vision import encode_images, encoder_of
+from .style_aligned import CATEGORY
+from .style_embeds import CROP, STYLE_EMBEDS, named
+
+# STYLE_ADAPTER carries a zsamb_core.ip_adapter_file.Adapter: where a file's tensors are, not the tensors.
+STYLE_ADAPTER = io.Custom("STYLE_ADAPTER")
+# BLOCK_WEIGHTS carries a dict: (name, number, layer or None) to weight.
+BLOCK_WEIGHTS = io.Custom("BLOCK_WEIGHTS")
+FOLDER = "ipadapter"
+register(FOLDER, EXTENSIONS)
+ROLES = {("input", 8): " Layout.", ("output", 0): " Content, by B-LoRA.", ("output", 1): " Style."}
+
+
+class LoadIPAdapter(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ZSAMB_LoadIPAdapter",
+            display_name="Load IP-Adapter",
+            category=CATEGORY,
+            description=(
+                "An IP-Adapter for SDXL or SD1.5, base or plus, whatever its name. Tells which image encoder"
+                " it is made for. Its weights are read when they are used, and only those that are."
+            ),
+            search_aliases=["IPAdapter", "IPAdapter model loader", "InstantStyle", "Z-SAMB"],
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=files(FOLDER),
+                    tooltip=(
+                        "A file in models/ipadapter, for example ip-adapter_sdxl_vit-h.safetensors from"
+                        " h94/IP-Adapter on Hugging Face (folder sdxl_models)."
+                    ),
+                )
+            ],
+            outputs=[
+                STYLE_ADAPTER.Output(display_name="adapter"),
+                io.String.Output(
+                    display_name="about", tooltip="What the file is, and the image encoder it is made for."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, file) -> io.NodeOutput:
+        node = "Load IP-Adapter"
+        try:
+            adapter = open_adapter(find(FOLDER, file, node))
+        except ValueError as error:
+            raise named(error, node) from error
+        return io.NodeOutput(adapter, about(adapter))
+
+    @classmethod
+    def fingerprint_inputs(cls, file):
+        return find(FOLDER, file, "Load IP-Adapter").stat().st_mtime_ns
+
+
+def about(adapter: Adapter) -> str:
+    projector = adapter.projector
+    return (
+        f"{adapter.path.name}: {projector.kind} adapter, {projector.tokens} tokens of {projector.width},"
+        f" {len(adapter.layers)} attention layers. Made for {wanted(projector)}."
+    )
+
+
+class BlockWeights(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ZSAMB_BlockWeights",
+            display_name="Block Weights",
+            category=CATEGORY,
+            description=(
+                "How much a style image counts in each attention block, and in each layer of a block. A"
+                " negative weight pushes away from what the block carries."
+            ),
+            search_aliases=["IPAdapter layer weights", "mad scientist", "InstantStyle", "Z-SAMB"],
+            inputs=[
+                *(
+                    io.Float.Input(
+                        f"{name}_{number}",
+                        default=1.0 if (name, number) == ("output", 1) else 0.0,
+                        min=-5.0,
+                        max=5.0,
+                        step=0.05,
+                        tooltip=f"SDXL's block {name} {number}.{ROLES.get((name, number), '')}",
+                    )
+                    for name, number in SDXL_BLOCKS
+                ),
+                io.String.Input(
+                    "layers",
+                    default="",
+                    multiline=True,
+                    tooltip=(
+                        "More weights, over those above: a block, or a block, a point and its layer, counted"
+                        " from 0, = a number. For example: output 1.0-4 = 0.5, output 3 = 1. The only way for"
+                        " SD1.5's blocks."
+                    ),
+                ),
+            ],
+            outputs=[BLOCK_WEIGHTS.Output(display_name="weights", tooltip="For StyleBlockIPAdapter.")],
+        )
+
+    @classmethod
+    def execute(cls, layers, **sliders) -> io.NodeOutput:
+        weights = {(name, number, None): sliders[f"{name}_{number}"] for name, number in SDXL_BLOCKS}
+        try:
+            return io.NodeOutput(weights | parse_weights(layers))
+        except ValueError as error:
+            raise named(error, "Block Weights") from error
+
+
+class StyleBlockIPAdapter(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ZSAMB_StyleBlockIPAdapter",
+            display_name="StyleBlockIPAdapter",
+            category=CATEGORY,
+            description=(
+                "Draws in the style of an image, without its content: its IP-Adapter features enter only the"
+                " attention blocks that carry style (InstantStyle). Or only layout, or any blocks."
+            ),
+            search_aliases=[
+                "IPAdapter",
+                "IP-Adapter",
+                "InstantStyle",
+                "style transfer",
+                "composition transfer",
+                "Z-SAMB",
+            ],
+            inputs=[
+                io.Model.Input(
+                    "model",
+                    tooltip="An SDXL or SD1.5 model. The output is a patched clone; this one stays as it is.",
+                ),
+                STYLE_ADAPTER.Input("adapter", tooltip="From Load IP-Adapter."),
+                io.MultiType.Input(
+                    "image",
+                    [io.Image, STYLE_EMBEDS],
+                    tooltip=(
+                        "The style image, or several as a batch; or embeds from Encode Style Images, which"
+                        " can weigh them."
+                    ),
+                ),
+                io.Float.Input(
+                    "weight",
+                    default=1.0,
+                    min=0.0,
+                    max=5.0,
+                    step=0.05,
+                    tooltip="How much the image counts beside the prompt. The authors use 1. 0: off.",
+                ),
+                io.Combo.Input(
+                    "preset",
+                    options=list(PRESETS),
+                    default="style",
+                    tooltip=(
+                        "The blocks that see the image. style: the authors' default. layout: where things"
+                        " are. precise style: style, and guidance pushed away from its layout. strong style:"
+                        " all but layout. all: a plain IP-Adapter."
+                    ),
+                ),
+                CROP,
+                io.Float.Input(
+                    "start_percent",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="From which part of the schedule on. 0: from the first step.",
+                ),
+                io.Float.Input(
+                    "end_percent",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="Up to which part of the schedule. 1: to the last step.",
+                ),
+                io.String.Input(
+                    "weight_curve",
+                    default="1",
+                    advanced=True,
+                    tooltip=(
+                        "Factors on the weight at even distances from start to end, joined by lines: 0, 1"
+                        " rises, 1, 0 falls, 0, 1, 0 swells."
+                    ),
+                ),
+                io.String.Input(
+                    "content",
+                    default="",
+                    multiline=True,
+                    advanced=True,
+                    tooltip=(
+                        "What the style image shows, to be subtracted: a cat. Needs the clip input and a base"
+                        " adapter. Empty: nothing is."
+                    ),
+                ),
+                io.Float.Input(
+                    "content_scale",
+                    default=0.5,
+                    min=0.0,
+                    max=5.0,
+                    step=0.05,
+                    advanced=True,
+                    tooltip="How much of the content to subtract. The authors use 0.5 to 1.",
+                ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="The image encoder that the adapter is made for. Not needed for embeds.",
+                ),
+                io.MultiType.Input(
+                    "negative",
+                    [io.Image, STYLE_EMBEDS],
+                    optional=True,
+                    tooltip=(
+                        "What to keep away from: an image for the negative side. Left open: no image there."
+                    ),
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Where the image counts: one mask, or one per picture of the batch. Of any size.",
+                ),
+                BLOCK_WEIGHTS.Input(
+                    "block_weights", optional=True, tooltip="From Block Weights, in place of the preset."
+                ),
+                io.Clip.Input(
+                    "clip",
+                    optional=True,
+                    tooltip="The text encoder for content, in the image encoder's space.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model"),
+                io.Hooks.Output(
+                    display_name="hooks",
+                    tooltip=(
+                        "The same style for single prompts: give these to Cond Set Props and sample with the"
+                        " model that came in."
+                    ),
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        adapter: Adapter,
+        image,
+        weight,
+        preset,
+        crop,
+        start_percent,
+        end_percent,
+        weight_curve,
+        content,
+        content_scale,
+        clip_vision=None,
+        negative=None,
+        mask=None,
+        block_weights=None,
+        clip=None,
+    ) -> io.NodeOutput:
+        if start_percent >= end_percent:
+            raise ValueError(
+                f"{NODE}: start_percent is {start_percent:g} and end_percent {end_percent:g}, expected the"
+                " start before the end. 0 and 1 are the whole schedule."
+            )
+        try:
+            structure = cross_attention(model, adapter.projector.width, NODE)
+            layers = list(structure)
+            weights = (
+                preset_weights(preset, layers)
+                if block_weights is None
+                else layer_weights(block_weights, layers)
+            )
+            window = Window(start_percent, end_percent, parse_curve(weight_curve))
+            check_mask(mask)
+            embeds = encoded(image, clip_vision, crop, adapter, "image")
+            if content.strip() and content_scale:
+                embeds = without_text(embeds, adapter, content, content_scale, clip)
+            away = None if negative is None else encoded(negative, clip_vision, crop, adapter, "negative")
+            images = project_images(adapter, embeds, weights, structure, away)
+        except ValueError as error:
+            raise named(error, NODE) from error
+        images = replace(images.scaled(weight), window=window, mask=mask)
+        return io.NodeOutput(with_images(model, images), as_hooks(images))
+
+
+def encoded(image, clip_vision, crop: str, adapter: Adapter, name: str) -> StyleEmbeds:
+    """The embeds of an input that may be an IMAGE. Raises ValueError for a wrong encoder before it runs."""
+    if isinstance(image, StyleEmbeds):
+        return image
+    if clip_vision is None:
+        raise ValueError(
+            f"the {name} input is an IMAGE and clip_vision is not connected, expected the image encoder:"
+            f" {wanted(adapter.projector)}. Load it with Load CLIP Vision."
+        )
+    refuse_pairing(adapter.projector, encoder_of(clip_vision, NODE))
+    return encode_images(clip_vision, image, crop, NODE)
+
+
+def without_text(embeds: StyleEmbeds, adapter: Adapter, content: str, scale: float, clip) -> StyleEmbeds:
+    """The authors' subtraction of a text. Raises ValueError where it has no meaning."""
+    if adapter.projector.kind != "base":
+        raise ValueError(
+            "content is set, and the adapter is a plus adapter, which reads patch features that a text cannot"
+            " be subtracted from. Use a base adapter (ip-adapter_sdxl_vit-h, ip-adapter_sdxl), or empty"
+            " content."
+        )
+    if clip is None:
+        raise ValueError(
+            "content is set and clip is not connected, expected the text encoder in the image encoder's"
+            " space: SDXL's CLIP for a bigG adapter, a ViT-H text encoder for a ViT-H one."
+        )
+    direction = content_of_text(clip, content, embeds.encoder, NODE)
+    return replace(embeds, pooled=subtract(embeds.pooled, direction, scale), changed=True)
+
+
+def check_mask(mask) -> None:
+    """Raises ValueError for anything but a MASK."""
+    if mask is not None and (mask.ndim != 3 or not mask.numel()):
+        raise ValueError(f"the mask input has shape {tuple(mask.shape)}, expected (masks, height, width)")
+
+
+NODES = [LoadIPAdapter, StyleBlockIPAdapter, BlockWeights]

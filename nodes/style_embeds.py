@@ -1,0 +1,248 @@
+"""Style images, encoded: with weights, kept in files, and with content taken out."""
+
+import math
+from dataclasses import replace
+
+from comfy_api.latest import io
+
+from ..zsamb_core.content import mask_content, project_out, subtract
+from ..zsamb_core.image_crops import CROPS
+from ..zsamb_core.style_embeds import StyleEmbeds, load_embeds, save_embeds
+from ._host.folders import files, find, place_for, register
+from ._host.text_space import content_of_text
+from ._host.vision import encode_images
+from .style_aligned import CATEGORY
+
+# STYLE_EMBEDS carries a zsamb_core.style_embeds.StyleEmbeds, immutable.
+STYLE_EMBEDS = io.Custom("STYLE_EMBEDS")
+FOLDER = "style_embeds"
+register(FOLDER, (".safetensors",))
+SUBTRACT, PROJECT, MASK = "subtract", "project out", "mask"
+CROP = io.Combo.Input(
+    "crop",
+    options=list(CROPS),
+    default="centre",
+    tooltip=(
+        "How a picture becomes the encoder's square. centre: its middle, as the encoder was trained. pad: all"
+        " of it, with borders. squash: all of it, distorted. tiles: squares of half its shorter side, seen"
+        " larger: more brushwork, less of what it shows."
+    ),
+)
+
+
+class EncodeStyleImages(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ZSAMB_EncodeStyleImages",
+            display_name="Encode Style Images",
+            category=CATEGORY,
+            description=(
+                "Encodes style images, each with a weight that holds, for StyleBlockIPAdapter. Chain several"
+                " for images of different sizes."
+            ),
+            search_aliases=["IPAdapter encoder", "combine embeds", "InstantStyle", "Z-SAMB"],
+            inputs=[
+                io.ClipVision.Input("clip_vision", tooltip="The image encoder that the adapter asks for."),
+                io.Image.Input("image", tooltip="One style image or a batch of them."),
+                io.String.Input(
+                    "weights",
+                    default="1",
+                    tooltip=(
+                        "What each image of the batch counts: one number for all, or one each, such as"
+                        " 1, 0.5, 2. Twice the weight is the image twice; 0 leaves it out."
+                    ),
+                ),
+                CROP,
+                STYLE_EMBEDS.Input(
+                    "others", optional=True, tooltip="Images encoded before, to which these are added."
+                ),
+            ],
+            outputs=[STYLE_EMBEDS.Output(display_name="embeds")],
+        )
+
+    @classmethod
+    def execute(cls, clip_vision, image, weights, crop, others=None) -> io.NodeOutput:
+        node = "Encode Style Images"
+        numbers = parse_numbers(weights, len(image), node)
+        try:
+            embeds = encode_images(clip_vision, image, crop, node, numbers)
+            return io.NodeOutput(embeds if others is None else embeds.joined(others))
+        except ValueError as error:
+            raise named(error, node) from error
+
+
+def parse_numbers(text: str, count: int, node: str) -> tuple[float, ...]:
+    """One weight per image, or one for all. Raises ValueError for anything else."""
+    try:
+        numbers = tuple(float(word) for word in text.replace(",", " ").split())
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in (1, count) or not all(math.isfinite(n) and n >= 0 for n in numbers):
+        raise ValueError(
+            f"{node}: weights is {text!r}, expected one number of 0 or more, or {count} of them as there are"
+            " images, for example: "
+            + ", ".join(["1"] * min(count, 3))
+        )
+    return numbers * (count if len(numbers) == 1 else 1)
+
+
+def named(error: ValueError, node: str) -> ValueError:
+    """The error with the node's name before it, once."""
+    return error if str(error).startswith(node) else ValueError(f"{node}: {error}")
+
+
+class SubtractContent(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ZSAMB_SubtractContent",
+            display_name="Subtract Content",
+            category=CATEGORY,
+            description=(
+                "Takes what style images show out of their embeddings, by a text or by another image, so that"
+                " only their style is left (InstantStyle). For base adapters."
+            ),
+            search_aliases=["InstantStyle", "negative content", "neg_content_prompt", "Z-SAMB"],
+            inputs=[
+                STYLE_EMBEDS.Input("embeds", tooltip="From Encode Style Images."),
+                io.Combo.Input(
+                    "method",
+                    options=[SUBTRACT, PROJECT, MASK],
+                    default=SUBTRACT,
+                    tooltip=(
+                        "subtract: image minus scale times content, the authors'. project out: removes just"
+                        " what lies along the content; no scale. mask: zeroes the elements where image and"
+                        " content agree most (MaskST); no scale."
+                    ),
+                ),
+                io.Float.Input(
+                    "scale",
+                    default=1.0,
+                    min=0.0,
+                    max=5.0,
+                    step=0.05,
+                    tooltip="For subtract: how much content to take away. The authors use 0.5 to 1. 0: none.",
+                ),
+                io.String.Input(
+                    "content",
+                    default="",
+                    multiline=True,
+                    tooltip="What the style image shows, in words: a cat. Needs the clip input.",
+                ),
+                io.Clip.Input(
+                    "clip",
+                    optional=True,
+                    tooltip=(
+                        "The text encoder that shares the images' space: SDXL's CLIP for a bigG encoder, a"
+                        " ViT-H text encoder for ViT-H."
+                    ),
+                ),
+                STYLE_EMBEDS.Input(
+                    "content_embeds",
+                    optional=True,
+                    tooltip=(
+                        "In place of a text: images of the content without the style, encoded by the same"
+                        " encoder. Their weighted mean counts."
+                    ),
+                ),
+            ],
+            outputs=[STYLE_EMBEDS.Output(display_name="embeds")],
+        )
+
+    @classmethod
+    def execute(
+        cls, embeds: StyleEmbeds, method, scale, content, clip=None, content_embeds=None
+    ) -> io.NodeOutput:
+        node = "Subtract Content"
+        if (clip is None) == (content_embeds is None):
+            raise ValueError(
+                f"{node}: {'both' if clip else 'neither'} of clip and content_embeds connected, expected one:"
+                " clip to describe the content in words, or content_embeds to show it."
+            )
+        try:
+            return io.NodeOutput(without_content(embeds, method, scale, content, clip, content_embeds, node))
+        except ValueError as error:
+            raise named(error, node) from error
+
+
+def without_content(embeds: StyleEmbeds, method, scale, content, clip, content_embeds, node) -> StyleEmbeds:
+    """``embeds`` with the content taken from the pooled embeddings."""
+    if clip is not None:
+        direction = content_of_text(clip, content, embeds.encoder, node)
+    else:
+        if content_embeds.encoder != embeds.encoder:
+            raise ValueError(
+                f"the style images are encoded by {embeds.encoder}, and the content by"
+                f" {content_embeds.encoder}; expected one encoder, whose space both are in"
+            )
+        shown = content_embeds.counted()
+        direction = shown.pooled.new_tensor(shown.weights) / sum(shown.weights) @ shown.pooled
+    if method == SUBTRACT:
+        pooled = subtract(embeds.pooled, direction, scale)
+    else:
+        pooled = (project_out if method == PROJECT else mask_content)(embeds.pooled, direction)
+    return replace(embeds, pooled=pooled, changed=True)
+
+
+class SaveStyleEmbeds(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ZSAMB_SaveStyleEmbeds",
+            display_name="Save Style Embeds",
+            category=CATEGORY,
+            description=(
+                "Keeps encoded style images in output/style_embeds, so that no encoder is needed again."
+            ),
+            search_aliases=["IPAdapter save embeds", "Z-SAMB"],
+            inputs=[
+                STYLE_EMBEDS.Input("embeds", tooltip="From Encode Style Images or Subtract Content."),
+                io.String.Input(
+                    "filename_prefix", default="style", tooltip="The file's name, to be numbered."
+                ),
+            ],
+            outputs=[io.String.Output(display_name="file", tooltip="The name for Load Style Embeds.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, embeds, filename_prefix) -> io.NodeOutput:
+        path = place_for(FOLDER, filename_prefix).with_suffix(".safetensors")
+        save_embeds(embeds, path)
+        return io.NodeOutput(path.name)
+
+
+class LoadStyleEmbeds(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ZSAMB_LoadStyleEmbeds",
+            display_name="Load Style Embeds",
+            category=CATEGORY,
+            description="Encoded style images that Save Style Embeds kept.",
+            search_aliases=["IPAdapter load embeds", "Z-SAMB"],
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=files(FOLDER),
+                    tooltip="A file in output/style_embeds or models/style_embeds.",
+                )
+            ],
+            outputs=[STYLE_EMBEDS.Output(display_name="embeds")],
+        )
+
+    @classmethod
+    def execute(cls, file) -> io.NodeOutput:
+        node = "Load Style Embeds"
+        try:
+            return io.NodeOutput(load_embeds(find(FOLDER, file, node)))
+        except ValueError as error:
+            raise named(error, node) from error
+
+    @classmethod
+    def fingerprint_inputs(cls, file):
+        return find(FOLDER, file, "Load Style Embeds").stat().st_mtime_ns
+
+
+NODES = [EncodeStyleImages, SubtractContent, SaveStyleEmbeds, LoadStyleEmbeds]

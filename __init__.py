@@ -3,7 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
-from .nodes import demo_model, ip_adapter, prompts, references, style_aligned, style_embeds
+from .nodes import adapter_export, demo_model, ip_adapter, prompts, references, style_aligned, style_embeds
 
 WEB_DIRECTORY = "./web"
 
@@ -16,6 +16,7 @@ class ZSambExtension(ComfyExtension):
             *references.NODES,
             *ip_adapter.NODES,
             *style_embeds.NODES,
+            *adapter_export.NODES,
             *prompts.NODES,
             *demo_model.NODES,
         ]

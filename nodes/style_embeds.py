@@ -208,9 +208,9 @@ class SaveStyleEmbeds(io.ComfyNode):
 
     @classmethod
     def execute(cls, embeds, filename_prefix) -> io.NodeOutput:
-        path = place_for(FOLDER, filename_prefix).with_suffix(".safetensors")
+        path, name = place_for(FOLDER, filename_prefix, ".safetensors")
         save_embeds(embeds, path)
-        return io.NodeOutput(path.name)
+        return io.NodeOutput(name)
 
 
 class LoadStyleEmbeds(io.ComfyNode):

@@ -76,7 +76,8 @@ class Adapter:
 
 def finite(tensor: torch.Tensor, path: Path, name: str) -> torch.Tensor:
     """``tensor`` in fp32. Raises ValueError for NaN and infinity."""
-    tensor = tensor.to(torch.float32)
+    # A copy even of fp32: where a tensor lies in a mapped file decides its alignment, and that the rounding.
+    tensor = tensor.to(torch.float32, copy=True)
     if not bool(tensor.isfinite().all()):
         raise ValueError(
             f"{path.name}: the tensor {name} has values that are not numbers (NaN or infinite), expected"

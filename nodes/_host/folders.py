@@ -28,9 +28,9 @@ def find(name: str, file: str, node: str) -> Path:
     return Path(path)
 
 
-def place_for(name: str, prefix: str) -> Path:
-    """A new file's path under output/, counted up as the host's own save nodes do, without an extension."""
-    folder, stem, counter, *_ = folder_paths.get_save_image_path(
-        prefix, str(Path(folder_paths.get_output_directory()) / name)
-    )
-    return Path(folder) / f"{stem}_{counter:05}_"
+def place_for(name: str, prefix: str, extension: str) -> tuple[Path, str]:
+    """A new file's path under output/, counted up as the host's own save nodes do, and its name there."""
+    root = Path(folder_paths.get_output_directory()) / name
+    folder, stem, counter, *_ = folder_paths.get_save_image_path(prefix, str(root))
+    path = Path(folder) / f"{stem}_{counter:05}_{extension}"
+    return path, path.relative_to(root).as_posix()

@@ -21,6 +21,8 @@ HEIGHT, WIDTH = 12, 16  # of the latents; unequal, so that a swap would show
 STEPS, TARGETS, CFG, INVERSION_CFG = 10, 3, 3.0, 2.0
 # Largest difference of two final latents, whose deviation is about 16. Rounding in fp32 leaves 1e-4.
 TOLERANCE = 5e-4
+
+
 def prompt(seed, rows=1):
     """Random embeddings (rows, 77, C) and pooled ones (rows, P), as text encoders would give them."""
     generator = torch.Generator().manual_seed(seed)

@@ -10,13 +10,13 @@ import torch
 from diffusers.image_processor import IPAdapterMaskProcessor
 from diffusers.loaders import IPAdapterMixin
 
-from .adapters import adapter_state, saved
+from .styling import make_adapter, rand, styled
+from .styling import make_embeds as embeds
 from .twins import CONTEXT, POOLED, diffusers_unet, host_model
 
 pytestmark = pytest.mark.host
 
 HEIGHT, WIDTH, ROWS = 12, 16, 3
-FEATURES, HIDDEN, LENGTH = 48, 80, 10  # of an image encoder that is nobody's
 TOLERANCE = 1e-4
 STYLE, LAYOUT = {"up": {"block_0": [0.0, 1.0, 0.0]}}, {"down": {"block_2": [0.0, 1.0]}}
 SCALES = {
@@ -26,10 +26,6 @@ SCALES = {
     "strong style": {"down": {"block_1": [1.0, 1.0], "block_2": [1.0, 0.0]}, "mid": 1.0, "up": 1.0},
     "all": 1.0,
 }
-
-
-def rand(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 X, SIGMA = rand(1, ROWS, 4, HEIGHT, WIDTH), 2.3
@@ -54,35 +50,18 @@ def model(network):
 @pytest.fixture(scope="module")
 def make(pack, model, tmp_path_factory):
     """(state, STYLE_ADAPTER) of a random adapter."""
-    structure = pack.nodes._host.sdxl.cross_attention(model, CONTEXT, "test")
 
     def make(kind, seed=1):
-        features = FEATURES if kind == "base" else HIDDEN
-        state = adapter_state(structure, CONTEXT, kind, features, seed=seed)
-        path = saved(state, tmp_path_factory.mktemp("adapters") / "x.safetensors")
-        return state, pack.zsamb_core.ip_adapter_file.open_adapter(path)
+        states = []
+        path = tmp_path_factory.mktemp("adapters") / "x.safetensors"
+        adapter = make_adapter(pack, model, path, kind, seed, change=states.append)
+        return states[0], adapter
 
     return make
 
 
-def embeds(pack, seed, count=1, weights=None):
-    """STYLE_EMBEDS of ``count`` random images."""
-    core = pack.zsamb_core.style_embeds
-    return core.StyleEmbeds(
-        core.Encoder(HIDDEN, FEATURES),
-        rand(seed, count, FEATURES),
-        rand(seed + 100, count, LENGTH, HIDDEN),
-        rand(99, LENGTH, HIDDEN),
-        tuple(weights or (1.0,) * count),
-    )
-
-
 def patched(pack, model, adapter, image, **settings):
-    values = {
-        "weight": 1.0, "preset": "style", "crop": "centre", "start_percent": 0.0, "end_percent": 1.0,
-        "weight_curve": "1", "content": "", "content_scale": 0.5, **settings,
-    }  # fmt: skip
-    return pack.nodes.ip_adapter.StyleBlockIPAdapter.execute(model, adapter, image, **values).result[0]
+    return styled(pack, model, adapter, image, **settings)[0]
 
 
 def host_noise(model):

@@ -1,0 +1,74 @@
+"""Keeping the part of an IP-Adapter that is used."""
+
+from comfy_api.latest import io
+
+from ..zsamb_core.adapter_blocks import PRESETS, layer_weights, preset_weights
+from ..zsamb_core.adapter_export import export_adapter
+from ..zsamb_core.ip_adapter_file import Adapter
+from ._host.folders import place_for
+from ._host.sdxl import cross_attention
+from .ip_adapter import BLOCK_WEIGHTS, FOLDER, STYLE_ADAPTER
+from .style_aligned import CATEGORY
+from .style_embeds import named
+
+
+class SaveStyleAdapter(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ZSAMB_SaveStyleAdapter",
+            display_name="Save Style Adapter",
+            category=CATEGORY,
+            description=(
+                "Saves only the blocks of an IP-Adapter that a preset uses, to output/ipadapter: for style"
+                " about a seventh of the file."
+            ),
+            search_aliases=["IPAdapter save", "slim adapter", "InstantStyle", "Z-SAMB"],
+            inputs=[
+                STYLE_ADAPTER.Input("adapter", tooltip="From Load IP-Adapter."),
+                io.Model.Input("model", tooltip="Any model of the adapter's kind; tells its blocks."),
+                io.Combo.Input(
+                    "preset", options=list(PRESETS), default="style", tooltip="The blocks to keep."
+                ),
+                io.Boolean.Input(
+                    "padded",
+                    default=False,
+                    tooltip=(
+                        "Fill all other blocks with zeros, for software that expects every block. As large"
+                        " as the whole file, and it draws the same."
+                    ),
+                ),
+                io.String.Input(
+                    "filename_prefix", default="style_adapter", tooltip="The file's name, to be numbered."
+                ),
+                BLOCK_WEIGHTS.Input(
+                    "block_weights",
+                    optional=True,
+                    tooltip="In place of the preset: every layer that has a weight is kept, as it is.",
+                ),
+            ],
+            outputs=[io.String.Output(display_name="file", tooltip="The name for Load IP-Adapter.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(
+        cls, adapter: Adapter, model, preset, padded, filename_prefix, block_weights=None
+    ) -> io.NodeOutput:
+        node = "Save Style Adapter"
+        try:
+            structure = cross_attention(model, adapter.projector.width, node)
+            layers = list(structure)
+            chosen = (
+                preset_weights(preset, layers)
+                if block_weights is None
+                else layer_weights(block_weights, layers)
+            )
+            path, name = place_for(FOLDER, filename_prefix, ".safetensors")
+            export_adapter(adapter, structure, chosen, path, padded)
+        except ValueError as error:
+            raise named(error, node) from error
+        return io.NodeOutput(name)
+
+
+NODES = [SaveStyleAdapter]

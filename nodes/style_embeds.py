@@ -155,6 +155,11 @@ class SubtractContent(io.ComfyNode):
         cls, embeds: StyleEmbeds, method, scale, content, clip=None, content_embeds=None
     ) -> io.NodeOutput:
         node = "Subtract Content"
+        if content.strip() and clip is None:
+            raise ValueError(
+                f"{node}: content is {content!r} and clip is not connected, expected the text encoder. To"
+                " remove content by an image, leave content empty."
+            )
         if (clip is None) == (content_embeds is None):
             raise ValueError(
                 f"{node}: {'both' if clip else 'neither'} of clip and content_embeds connected, expected one:"
@@ -182,7 +187,7 @@ def without_content(embeds: StyleEmbeds, method, scale, content, clip, content_e
         pooled = subtract(embeds.pooled, direction, scale)
     else:
         pooled = (project_out if method == PROJECT else mask_content)(embeds.pooled, direction)
-    return replace(embeds, pooled=pooled, changed=True)
+    return replace(embeds, pooled=pooled, changed=embeds.changed or pooled is not embeds.pooled)
 
 
 class SaveStyleEmbeds(io.ComfyNode):

@@ -27,7 +27,7 @@ def tiles(images: torch.Tensor) -> torch.Tensor:
     at even distances. The first t are the first picture's.
     """
     _, h, w, _ = images.shape
-    side = max(1, min(h, w) // 2)
+    side = (min(h, w) + 1) // 2
     cut = [
         images[:, top : top + side, left : left + side]
         for top in _starts(h, side)

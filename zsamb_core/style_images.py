@@ -73,14 +73,12 @@ def project_images(
     state = adapter.read_projector()
     tokens = [tokens_of(adapter, state, side if side else blank(embeds)) for side in sides]
     biases = [image_bias(side, adapter.projector.tokens) if side else None for side in sides]
-    # Both branches in one batch of tokens: copies of all tokens of a side leave its attention as it is.
-    length = math.lcm(*(len(t) for t in tokens))
-    tokens = [t.repeat(length // len(t), 1) for t in tokens]
-    biases = [b.repeat(length // len(b)) if b is not None else None for b in biases]
+    length = max(len(t) for t in tokens)
+    sized = [lengthened(t, b, length) for t, b in zip(tokens, biases, strict=True)]
     numbers = {layer: keys[layer] for layer in structure if layer in weights}
-    found = keys_and_values(adapter, torch.stack(tokens), list(numbers.values()))
+    found = keys_and_values(adapter, torch.stack([t for t, _ in sized]), list(numbers.values()))
     image, empty = (
-        Seen({layer: (found[n][0][i], found[n][1][i]) for layer, n in numbers.items()}, biases[i])
+        Seen({layer: (found[n][0][i], found[n][1][i]) for layer, n in numbers.items()}, sized[i][1])
         for i in range(2)
     )
     return StyleImages(image, empty, {layer: weights[layer] for layer in numbers})
@@ -98,6 +96,21 @@ def tokens_of(adapter: Adapter, state: Mapping[str, torch.Tensor], embeds: Style
     kind = adapter.projector.kind
     features = embeds.pooled if kind == "base" else embeds.hidden
     return image_tokens(state, kind, features.float()).flatten(0, 1)
+
+
+def lengthened(
+    tokens: torch.Tensor, bias: torch.Tensor | None, length: int
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """``length`` tokens that attention sees as it sees the given ones, so that both branches share a batch:
+    copies of them all where they come out even, else more with a logit of minus infinity.
+    """
+    times, rest = divmod(length, len(tokens))
+    if not rest:
+        return tokens.repeat(times, 1), bias.repeat(times) if bias is not None else None
+    bias = torch.zeros(len(tokens)) if bias is None else bias
+    more = length - len(tokens)
+    empty = tokens.new_zeros(more, tokens.shape[1])
+    return torch.cat([tokens, empty]), torch.cat([bias, bias.new_full((more,), -math.inf)])
 
 
 def image_bias(embeds: StyleEmbeds, tokens: int) -> torch.Tensor | None:

@@ -58,6 +58,14 @@ def note_run(executor, guider, sigmas, extra_args, callback, noise, *args, **kwa
         run.placed.clear()
 
 
+def repeats(rows: int, chunks: int, pictures: int) -> int:
+    """How often the chunks of a model call of ``rows`` follow each other: tiled samplers stack tiles on the
+    batch, each with all chunks (ComfyUI-TiledDiffusion). A window of the batch is less than once, and is 1.
+    """
+    times, rest = divmod(rows, chunks * pictures)
+    return times if times and not rest else 1
+
+
 def chunk_names(transformer_options: dict) -> list[str]:
     """``positive`` or ``negative`` for each chunk of a model call, by the entry's identity; by its index
     where the identity is new.

@@ -23,7 +23,7 @@ from ...zsamb_core.options import StyleOptions
 from ...zsamb_core.reference import Reference, normalised_weights
 from .sampling_run import watch
 from .sdxl import attention_blocks, require_additive_noise, require_sdxl
-from .style_call import RUN, Run, apply_with_references
+from .style_call import RUN, STYLE_IMAGES, Run, apply_with_references
 from .style_layers import attend, group_norms, shared_group_norm
 
 OPTIONS = "zsamb_style_options"
@@ -90,11 +90,13 @@ def refuse_foreign_attention(transformer_options: dict, blocks, node: str) -> No
 
 
 def without_style(model):
-    """A clone of ``model`` whose style options are switched off."""
+    """A clone of ``model`` whose style options are switched off, and that sees no style images."""
     clone = model.clone()
-    options = clone.model_options["transformer_options"]
+    options = dict(clone.model_options["transformer_options"])
+    options.pop(STYLE_IMAGES, None)
     if OPTIONS in options:
-        clone.model_options["transformer_options"] = {**options, OPTIONS: StyleOptions()}
+        options[OPTIONS] = StyleOptions()
+    clone.model_options["transformer_options"] = options
     return clone
 
 

@@ -19,7 +19,7 @@ from ...zsamb_core.group_norm import GroupStatistics
 from ...zsamb_core.layers import Layer
 from ...zsamb_core.options import StyleOptions
 from ...zsamb_core.reference import Reference
-from .sampling_run import chunk_names
+from .sampling_run import chunk_names, repeats
 
 RUN = "zsamb_style_run"
 # Where `style_images` finds what a call is to see; a reference sees none of it.
@@ -135,7 +135,8 @@ def apply_with_references(
         missing = [(n, j) for n in dict.fromkeys(names) for j in everyone if (n, j) not in bank]
         record(executor, run, bank, missing, x, t, transformer_options)
         features = [[bank[name, j] for j in everyone] for name in names]
-    token = CALL.set(Sharing(run, chunks, x.shape[0] // chunks, features))
+    tiles = repeats(x.shape[0], chunks, run.batch)
+    token = CALL.set(Sharing(run, tiles * chunks, x.shape[0] // (tiles * chunks), tiles * features))
     try:
         return executor(*args, **kwargs)
     finally:

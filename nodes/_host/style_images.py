@@ -16,7 +16,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ...zsamb_core.layers import Layer
 from ...zsamb_core.style_images import StyleImages
-from .sampling_run import KEY, SamplingRun, chunk_names, note_run, watch
+from .sampling_run import KEY, SamplingRun, chunk_names, note_run, repeats, watch
 from .style_call import STYLE_IMAGES as IMAGES
 from .style_call import uncompiled
 
@@ -84,7 +84,9 @@ class Call:
 
     def __post_init__(self) -> None:
         self.run: SamplingRun | None = self.options.get(KEY)
-        self.names = tuple(chunk_names(self.options))
+        names, uuids = chunk_names(self.options), self.options["uuids"]
+        tiles = repeats(self.shape[0], len(names), self.run.shape[0]) if self.run else 1
+        self.names, self.uuids = tiles * tuple(names), tiles * tuple(uuids)
 
     @property
     def rows(self) -> int:
@@ -126,13 +128,12 @@ class Call:
         """(rows of the call, h * w, 1) at a layer's ``size`` (h, w)."""
 
         def make():
-            rows = torch.cat([self.chunk_mask(images, uuid) for uuid in self.options["uuids"]])
+            rows = torch.cat([self.chunk_mask(images, uuid) for uuid in self.uuids])
             return F.interpolate(rows, size, mode="area").flatten(1)[..., None].to(q.device, q.dtype)
 
         window = self.options.get("context_window")
         part = (window.dim, *window.index_list) if window is not None else None
-        uuids = tuple(self.options["uuids"])
-        return self.placed((id(images), size, uuids, self.shape, part, q.device, q.dtype), make)
+        return self.placed((id(images), size, self.uuids, self.shape, part, q.device, q.dtype), make)
 
     def chunk_mask(self, images: StyleImages, uuid) -> torch.Tensor:
         """(rows, 1, h, w): the part of the picture, and the pictures of the batch, that a chunk is of."""

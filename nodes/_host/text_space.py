@@ -13,28 +13,33 @@ def content_of_text(clip, text: str, encoder: Encoder, node: str) -> torch.Tenso
     """
     if not text.strip():
         raise ValueError(f"{node}: the content text is empty, expected what to remove, for example: a cat")
-    towers = [name for name in TOWERS if hasattr(clip.cond_stage_model, name)]
-    if not towers:
+    name = next((n for n in TOWERS if getattr(clip.cond_stage_model, n, None) is not None), None)
+    if name is None:
         kind = type(clip.cond_stage_model).__name__
         raise ValueError(
             f"{node}: the clip input is a {kind}, expected a CLIP text encoder that shares a space with the"
             f" image encoder. {_advice(encoder)}"
         )
-    # SDXL's pooled embedding is bigG's.
-    tower = getattr(clip.cond_stage_model, towers[0])
+    tower = getattr(clip.cond_stage_model, name)
     projection = tower.transformer.text_projection.weight
     width = projection.shape[0]
     if width != encoder.projection:
         raise ValueError(
-            f"{node}: the clip input's pooled text is {TOWERS[towers[0]]} ({width} channels), and the images"
-            f" are encoded by {encoder}; subtraction needs one space. {_advice(encoder)}"
+            f"{node}: the clip input's pooled text is {TOWERS[name]} ({width} channels), and the images are"
+            f" encoded by {encoder}; subtraction needs one space. {_advice(encoder)}"
         )
-    if torch.equal(projection.float().cpu(), torch.eye(width)):
+    if not tower.return_projected_pooled or torch.equal(projection.float().cpu(), torch.eye(width)):
         raise ValueError(
-            f"{node}: the clip input ({TOWERS[towers[0]]} text encoder) has no text projection in its file,"
-            f" so its text is not in the images' space. {_advice(encoder)}"
+            f"{node}: the clip input ({TOWERS[name]} text encoder) gives text without its projection, so the"
+            " text is not in the images' space: its file has none, or the host does not apply it."
+            f" {_advice(encoder)}"
         )
     pooled = clip.encode_from_tokens(clip.tokenize(text), return_pooled=True)[1]
+    if pooled is None or pooled.shape[-1] != width:
+        raise ValueError(
+            f"{node}: the clip input gives {'no' if pooled is None else pooled.shape[-1]} pooled channels,"
+            f" expected {width} of one text encoder. {_advice(encoder)}"
+        )
     return pooled[0].float().cpu()
 
 

@@ -315,6 +315,44 @@ def test_context_windows_over_the_width(demo, style):
     assert differ(draw(left), whole) and differ(draw(left), draw(right))
 
 
+@pytest.mark.parametrize("stacked", [False, True])
+def test_tiles_each_with_all_prompts(demo, four, style, stacked):
+    """A tile sees the images of its own prompt's side; a mask cannot be cut for it, and says so."""
+    from .test_together_guiders import in_tiles
+
+    model = style(preset="all")
+    one_by_one = sampled(demo, in_tiles(model, False), four)
+    assert differ(one_by_one, sampled(demo, in_tiles(demo.model, False), four))
+    torch.testing.assert_close(sampled(demo, in_tiles(model, stacked), four), one_by_one, **CLOSE)
+    with pytest.raises(ValueError, match="leave the mask out"):
+        sampled(demo, in_tiles(style(mask=torch.ones(1, 8, 8)), stacked), four)
+
+
+def test_inversion_sees_no_style_images(demo, style, star):
+    assert torch.equal(demo.invert(star, model=style())[1]["samples"], demo.invert(star)[1]["samples"])
+
+
+def test_more_negatives_than_images(pack, demo, four, style, adapter):
+    """Numbers that do not divide: the shorter side is filled up with tokens that nobody sees."""
+    away, two = make_embeds(pack, 9, count=3), make_embeds(pack, 7, count=2)
+    uneven = style(image=two, negative=away)
+    core, structure = pack.zsamb_core, structure_of(pack, demo.model)
+    weights = core.adapter_blocks.preset_weights("style", list(structure))
+    images = core.style_images.project_images(adapter, two, weights, structure, away)
+    assert len(images.image.bias) == 12 and images.blank.bias is None
+    # The same with the common multiple of copies, 6 images on each side.
+    import dataclasses
+
+    def copies(embeds, n):
+        return dataclasses.replace(
+            embeds, pooled=embeds.pooled.repeat(n, 1), hidden=embeds.hidden.repeat(n, 1, 1),
+            weights=embeds.weights * n,
+        )  # fmt: skip
+
+    even = style(image=copies(two, 3), negative=copies(away, 2))
+    torch.testing.assert_close(sampled(demo, uneven, four), sampled(demo, even, four), **CLOSE)
+
+
 @pytest.mark.parametrize("mode", ["prompts only", "reference"])
 def test_with_shared_attention_in_either_order(demo, four, reference, style, mode, monkeypatch):
     """Both methods in one graph. What a reference leaves in the layers knows nothing of the style image."""

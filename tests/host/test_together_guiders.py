@@ -150,7 +150,9 @@ def test_weights_that_are_cast_when_used_give_the_same_picture(demo, four, refer
 
 
 def in_tiles(model, stacked):
-    """Halves of the picture, one call each or stacked on the batch, as tiled samplers do it."""
+    """Halves of the picture, one call each or stacked on the batch with all chunks of each, as tiled samplers
+    do it.
+    """
     model = model.clone()
 
     def tiles(apply_model, call):
@@ -158,18 +160,14 @@ def in_tiles(model, stacked):
         halves = x.split(x.shape[-1] // 2, -1)
         if not stacked:
             return torch.cat([apply_model(half, t, **c) for half in halves], -1)
-        chunks = len(c["transformer_options"]["cond_or_uncond"])
 
         def double(rows):
             if not isinstance(rows, torch.Tensor) or rows.shape[0] != x.shape[0]:
                 return rows
-            return rows.unflatten(0, (chunks, -1)).repeat(1, 2, *[1] * (rows.ndim - 1)).flatten(0, 1)
+            return torch.cat([rows, rows])
 
-        both = (
-            torch.stack([half.unflatten(0, (chunks, -1)) for half in halves], 1).flatten(1, 2).flatten(0, 1)
-        )
-        out = apply_model(both, double(t), **{k: double(v) for k, v in c.items()})
-        return torch.cat(out.unflatten(0, (chunks, 2, -1)).unbind(1), -1).flatten(0, 1)
+        out = apply_model(torch.cat(halves), double(t), **{k: double(v) for k, v in c.items()})
+        return torch.cat(out.chunk(2), -1)
 
     model.set_model_unet_function_wrapper(tiles)
     return model

@@ -283,7 +283,7 @@ def test_a_vit_h_like_tower_is_accepted_and_every_wrong_space_is_refused(pack, d
     assert not torch.equal(found.pooled, image.pooled)
     assert not torch.equal(found.pooled, subtract(pack, image, content="a dog", clip=right).pooled)
     wrong = {
-        "no text projection in its file": (other_clip("h", 128, identity=True), image),
+        "gives text without its projection": (other_clip("h", 128, identity=True), image),
         r"pooled text is ViT-L's \(64 channels\)": (other_clip("l", 64), image),
         r"pooled text is bigG's \(128 channels\)": (demo.clip, make_embeds(pack)),
     }

@@ -84,5 +84,6 @@ def benchmarks(session: nox.Session) -> None:
     """Speed, as ratios measured side by side, and what an inversion's model calls buy."""
     set_up(session)
     run(session, "benchmarks.attention", *session.posargs)
+    run(session, "benchmarks.ip_adapter")
     run(session, "benchmarks.inversion")
     run(session, "benchmarks.import_time")

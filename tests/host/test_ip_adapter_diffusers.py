@@ -10,9 +10,9 @@ import torch
 from diffusers.image_processor import IPAdapterMaskProcessor
 from diffusers.loaders import IPAdapterMixin
 
-from .styling import make_adapter, rand, styled
+from .styling import make_adapter, rand, structure_of, styled
 from .styling import make_embeds as embeds
-from .twins import CONTEXT, POOLED, diffusers_unet, host_model
+from .twins import CONTEXT, POOLED, SD15_CONFIG, diffusers_sd15, diffusers_unet, host_model
 
 pytestmark = pytest.mark.host
 
@@ -28,7 +28,7 @@ SCALES = {
 }
 
 
-X, SIGMA = rand(1, ROWS, 4, HEIGHT, WIDTH), 2.3
+SIGMA = 2.3
 PROMPTS = (rand(2, ROWS, 77, CONTEXT), rand(3, ROWS, POOLED))
 NEGATIVES = (rand(4, ROWS, 77, CONTEXT), rand(5, ROWS, POOLED))
 
@@ -64,19 +64,20 @@ def patched(pack, model, adapter, image, **settings):
     return styled(pack, model, adapter, image, **settings)[0]
 
 
-def host_noise(model):
+def host_noise(model, size=(HEIGHT, WIDTH)):
     """(negative, positive) noise as the model with its patches sees it, both in one call, negative first."""
-    base = model.model
+    base, noise = model.model, rand(1, ROWS, 4, *size)
     options = copy.copy(model.model_options["transformer_options"])
     options |= {"wrappers": model.wrappers, "cond_or_uncond": [1, 0], "uuids": ["negative", "positive"]}
     context, pooled = (torch.cat([n, p]) for n, p in zip(NEGATIVES, PROMPTS, strict=True))
     y = base.encode_adm(pooled_output=pooled, width=WIDTH * 8, height=HEIGHT * 8)
-    x, sigma = torch.cat([X, X]), torch.full((2 * ROWS,), SIGMA)
-    denoised = base.apply_model(x, sigma, c_crossattn=context, y=y, transformer_options=options)
+    added = {"y": y} if y is not None else {}
+    x, sigma = torch.cat([noise, noise]), torch.full((2 * ROWS,), SIGMA)
+    denoised = base.apply_model(x, sigma, c_crossattn=context, transformer_options=options, **added)
     return (x - denoised) / SIGMA
 
 
-def diffusers_noise(network, model, states, scale, images, masks=None):
+def diffusers_noise(network, model, states, scale, images, masks=None, size=(HEIGHT, WIDTH)):
     """The same from diffusers. ``images``: per adapter (negative, positive) features (n, ..)."""
     network = copy.deepcopy(network)
     network._load_ip_adapter_weights(copy.deepcopy(states), low_cpu_mem_usage=False)
@@ -86,13 +87,13 @@ def diffusers_noise(network, model, states, scale, images, masks=None):
         for negative, positive in images
     ]
     context, pooled = (torch.cat([n, p]) for n, p in zip(NEGATIVES, PROMPTS, strict=True))
-    size = [HEIGHT * 8, WIDTH * 8]
+    pixels, noise = [HEIGHT * 8, WIDTH * 8], rand(1, ROWS, 4, *size)
     added = {
         "text_embeds": pooled,
-        "time_ids": torch.tensor([[*size, 0, 0, *size]] * 2 * ROWS),
+        "time_ids": torch.tensor([[*pixels, 0, 0, *pixels]] * 2 * ROWS),
         "image_embeds": rows,
     }
-    x = torch.cat([X, X]) / (1 + SIGMA**2) ** 0.5
+    x = torch.cat([noise, noise]) / (1 + SIGMA**2) ** 0.5
     t = model.get_model_object("model_sampling").timestep(torch.tensor(SIGMA))
     attention = {"ip_adapter_masks": masks} if masks is not None else None
     return network(x, t, context, added_cond_kwargs=added, cross_attention_kwargs=attention).sample
@@ -198,3 +199,48 @@ def test_masks_share_a_picture_between_two_adapters(pack, network, model, make, 
     half = patched(pack, model, first, a, preset="all", mask=left)
     found = host_noise(patched(pack, half, second, b, preset="all", mask=1 - left))
     check(found, expected, plain, 1e-3)
+
+
+def test_a_padded_file_is_the_style_block_in_diffusers(pack, network, model, make, plain, tmp_path):
+    """At scale 1 in all its layers, as software that knows no blocks uses it."""
+    from safetensors.torch import load_file
+
+    core = pack.zsamb_core
+    _, adapter = make("base")
+    structure = structure_of(pack, model)
+    style = core.adapter_blocks.preset_weights("style", list(structure))
+    core.adapter_export.export_adapter(adapter, structure, style, tmp_path / "padded.safetensors", True)
+    state: dict = {"image_proj": {}, "ip_adapter": {}}
+    for name, tensor in load_file(tmp_path / "padded.safetensors").items():
+        part, rest = name.split(".", 1)
+        state[part][rest] = tensor
+    images = embeds(pack, 7)
+    expected = diffusers_noise(network, model, [state], 1.0, [both_sides("base", images)])
+    check(host_noise(patched(pack, model, adapter, images)), expected, plain)
+
+
+SD15_SCALES = {
+    "style": {"up": {"block_1": 1.0}},
+    "style and layout": {"down": {"block_2": 1.0}, "mid": 1.0, "up": {"block_1": 1.0}},
+    "all": 1.0,
+}
+
+
+@pytest.mark.parametrize("kind", ["base", "plus"])
+@pytest.mark.parametrize("preset", SD15_SCALES)
+def test_sd15_with_the_official_blocks(pack, tmp_path, kind, preset):
+    import comfy.supported_models
+
+    network = diffusers_sd15()
+    for name, parameter in network.named_parameters():
+        if ".attn2.to_q." in name:
+            parameter *= 2
+    model = host_model(network, comfy.supported_models.SD15, SD15_CONFIG)
+    states = []
+    adapter = make_adapter(pack, model, tmp_path / "x.safetensors", kind, change=states.append)
+    images = embeds(pack, 7, count=2)
+    expected = diffusers_noise(
+        network, model, states, SD15_SCALES[preset], [both_sides(kind, images)], size=(16, 24)
+    )
+    model_noise = host_noise(patched(pack, model, adapter, images, preset=preset), size=(16, 24))
+    check(model_noise, expected, host_noise(model, size=(16, 24)))

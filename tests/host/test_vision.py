@@ -293,7 +293,9 @@ def test_a_vit_h_like_tower_is_accepted_and_every_wrong_space_is_refused(pack, d
     with pytest.raises(ValueError, match="content text is empty"):
         subtract(pack, image, content="  ", clip=demo.clip)
     with pytest.raises(ValueError, match="neither of clip and content_embeds"):
-        subtract(pack, image, content="a cat")
+        subtract(pack, image)
+    with pytest.raises(ValueError, match="content is 'a cat' and clip is not connected"):
+        subtract(pack, image, content="a cat", content_embeds=image)
 
 
 def test_plus_adapters_refuse_subtraction_and_say_why(pack, demo, image, tmp_path):

@@ -17,6 +17,16 @@ UNET_CONFIG = {
     "use_temporal_attention": False,
 }  # fmt: skip
 
+# SD1.5's wiring: sixteen blocks of one layer, eight heads whatever the width.
+SD15_CONFIG = {
+    "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32,
+    "num_res_blocks": [2, 2, 2, 2], "channel_mult": [1, 2, 4, 4],
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "transformer_depth_middle": 1,
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "num_heads": 8,
+    "num_head_channels": -1, "use_spatial_transformer": True, "use_linear_in_transformer": False,
+    "context_dim": CONTEXT, "adm_in_channels": None, "legacy": False, "use_temporal_attention": False,
+}  # fmt: skip
+
 
 def diffusers_unet():
     torch.manual_seed(0)
@@ -31,11 +41,21 @@ def diffusers_unet():
     return unet.requires_grad_(False).eval()
 
 
-def host_model(network):
+def diffusers_sd15():
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        block_out_channels=(32, 64, 128, 128), attention_head_dim=8,
+        down_block_types=(*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"),
+        up_block_types=("UpBlock2D", *["CrossAttnUpBlock2D"] * 3), cross_attention_dim=CONTEXT,
+    )  # fmt: skip
+    return unet.requires_grad_(False).eval()
+
+
+def host_model(network, kind=comfy.supported_models.SDXL, config=UNET_CONFIG):
     """The same network as the host's MODEL; in fp32 on the CPU, as diffusers' is, whatever the machine."""
-    cpu, host_names = torch.device("cpu"), comfy.utils.unet_to_diffusers(UNET_CONFIG)
+    cpu, host_names = torch.device("cpu"), comfy.utils.unet_to_diffusers(config)
     weights = {host_names[name]: value.clone() for name, value in network.state_dict().items()}
-    config = comfy.supported_models.SDXL(UNET_CONFIG)
+    config = kind(config)
     config.set_inference_dtype(torch.float32, None)
     base = config.get_model(weights, device=cpu)
     assert set(weights) == set(base.diffusion_model.state_dict())

@@ -64,7 +64,9 @@ def parse_weights(text: str) -> dict[tuple[str, int, int | None], float]:
     weights: dict[tuple[str, int, int | None], float] = {}
     for item in filter(None, (part.strip() for part in re.split(r"[,\n;]", text.lower()))):
         match = re.fullmatch(
-            r"(input|middle|output)[ _]*(\d+)(?:\s*-\s*(\d+))?(?:\.(\d+)(?:\s*-\s*(\d+))?)?\s*[=:]\s*(\S+)",
+            r"(input|middle|output)[ _]*(N)(?:\s*-\s*(N))?(?:\.(N)(?:\s*-\s*(N))?)?\s*[=:]\s*(\S+)".replace(
+                "N", "[0-9]{1,3}"
+            ),
             item,
         )
         weight = _number(match[6]) if match else None
@@ -75,8 +77,10 @@ def parse_weights(text: str) -> dict[tuple[str, int, int | None], float]:
             )
         name, first, last = match[1], int(match[2]), int(match[3] or match[2])
         layer, until = (int(match[4]), int(match[5] or match[4])) if match[4] else (None, None)
-        if last - first > 100 or (layer is not None and until is not None and until - layer > 100):
-            raise ValueError(f"layers: {item!r} is a range of more than 100")
+        if last < first or (layer is not None and until is not None and until < layer):
+            raise ValueError(
+                f"layers: {item!r} has a range that ends before it starts. Write, say, output 3-5"
+            )
         for number in range(first, last + 1):
             if layer is None or until is None:
                 weights[name, number, None] = weight

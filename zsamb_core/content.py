@@ -5,6 +5,7 @@ All act on pooled, projected CLIP embeddings (n, D), not normalised, before the 
 """
 
 import torch
+import torch.nn.functional as F
 
 
 def subtract(embeds: torch.Tensor, content: torch.Tensor, scale: float) -> torch.Tensor:
@@ -14,23 +15,26 @@ def subtract(embeds: torch.Tensor, content: torch.Tensor, scale: float) -> torch
 
 def project_out(embeds: torch.Tensor, content: torch.Tensor) -> torch.Tensor:
     """``e' = e - (e . t / t . t) t``: nothing along the content's direction is left, and nothing else is
-    touched, so there is no scale to choose. Raises ValueError for a zero ``content``.
+    touched, so there is no scale to choose. Raises ValueError for a ``content`` without a direction.
     """
-    _refuse_zero(content)
-    return embeds - (embeds @ content)[:, None] / (content @ content) * content
+    direction = _direction(content)
+    e = embeds.double()
+    return (e - (e @ direction)[:, None] * direction).to(embeds.dtype)
 
 
 def mask_content(embeds: torch.Tensor, content: torch.Tensor) -> torch.Tensor:
     """Zero the elements in which image and content agree most, as in MaskST (arXiv 2502.07466): the products
     ``e_i t_i`` of the two, normalised, fall into two clusters, and the elements of the higher one are
-    masked. The split is the best of all, by 2-means in one dimension. Raises ValueError for a zero
-    ``content``.
+    masked. The split is the best of all, by 2-means in one dimension. Where all products are one number,
+    nothing stands out and nothing is masked. Raises ValueError for a ``content`` without a direction.
     """
-    _refuse_zero(content)
-    rows = []
+    direction, rows = _direction(content), []
     for e in embeds:
-        products = e / e.norm().clamp(min=1e-12) * (content / content.norm())
-        rows.append(torch.where(products >= split(products), torch.zeros_like(e), e))
+        products = e.double() * direction  # the image's own norm does not move the split
+        higher = (
+            products >= split(products) if products.max() > products.min() else torch.zeros_like(e).bool()
+        )
+        rows.append(torch.where(higher, torch.zeros_like(e), e))
     return torch.stack(rows)
 
 
@@ -44,9 +48,13 @@ def split(values: torch.Tensor) -> float:
     sums = ordered.cumsum(0)
     # Least within the clusters is most between them.
     between = sums[:-1] ** 2 / low + (sums[-1] - sums[:-1]) ** 2 / (n - low)
-    return float(values.sort().values[int(between.argmax()) + 1])
+    return float(ordered[int(between.argmax()) + 1])
 
 
-def _refuse_zero(content: torch.Tensor) -> None:
-    if not content.any():
-        raise ValueError("the content's embedding is zero, expected a direction to remove")
+def _direction(content: torch.Tensor) -> torch.Tensor:
+    """``content`` at length 1, in fp64."""
+    content = content.double()
+    if not bool(content.isfinite().all()) or not content.any():
+        raise ValueError("the content's embedding is zero or not a number, expected a direction to remove")
+    content = content / content.abs().max()
+    return F.normalize(content, dim=0)

@@ -4,7 +4,7 @@ reading only the tensors that are wanted.
 Formats (h94/IP-Adapter and descendants): safetensors with ``image_proj.*`` and ``ip_adapter.*``; pickled
 ``.bin`` with the two as nested dicts; ``image_proj_model.*`` and ``adapter_modules.*`` as training writes
 them. An attention layer's number is its place among diffusers' attention processors (down, up, middle), where
-self-attention has the even numbers: see `layers.adapter_keys`.
+self-attention has the even numbers: see `adapter_blocks.adapter_keys`.
 """
 
 import pickle
@@ -61,7 +61,13 @@ class Adapter:
         """The named tensors, one at a time, as stored. Raises ValueError where the file cannot be read."""
         with open_tensors(self.path) as tensors:
             for name in names:
-                yield name, tensors[self.stored[name]].load()
+                tensor = tensors.get(self.stored[name])
+                if tensor is None or tensor.shape != self.shapes[name]:
+                    raise ValueError(
+                        f"{self.path.name}: the tensor {name} is not what it was when the file was opened."
+                        " Run Load IP-Adapter again."
+                    )
+                yield name, tensor.load()
 
     def read_projector(self) -> dict[str, torch.Tensor]:
         """The projector's tensors in fp32, by their names without ``image_proj.``. Raises ValueError for
@@ -77,7 +83,13 @@ class Adapter:
 def finite(tensor: torch.Tensor, path: Path, name: str) -> torch.Tensor:
     """``tensor`` in fp32. Raises ValueError for NaN and infinity."""
     # A copy even of fp32: where a tensor lies in a mapped file decides its alignment, and that the rounding.
-    tensor = tensor.to(torch.float32, copy=True)
+    try:
+        tensor = tensor.detach().to(torch.float32, copy=True)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path.name}: the tensor {name} is {tensor.dtype}, which PyTorch cannot turn into fp32, expected"
+            " floating point of 8 to 64 bits."
+        ) from error
     if not bool(tensor.isfinite().all()):
         raise ValueError(
             f"{path.name}: the tensor {name} has values that are not numbers (NaN or infinite), expected"
@@ -176,13 +188,13 @@ def find_resampler(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Project
     if not 1 <= depth <= 64:
         raise ValueError(f"{path.name}: image_proj has {depth} layers, expected a Resampler's 4.")
     projector = Projector("plus", latents[1], proj_out[0], proj_in[1], depth)
-    inner = shapes.get("layers.0.0.to_q.weight", (0,))[0]
+    inner = (shapes.get("layers.0.0.to_q.weight") or (0,))[0]
     if inner == 0 or inner % HEAD_WIDTH:
         raise ValueError(
             f"{path.name}: image_proj.layers.0.0.to_q.weight has {inner} rows, expected a multiple of"
             f" {HEAD_WIDTH}, the width of a head."
         )
-    hidden = shapes.get("layers.0.1.1.weight", (0,))[0]
+    hidden = (shapes.get("layers.0.1.1.weight") or (0,))[0]
     expect(path, shapes, resampler_shapes(projector, latents[2], inner, hidden))
     return projector
 
@@ -232,7 +244,7 @@ def find_layers(path: Path, shapes: Mapping[str, tuple[int, ...]], width: int) -
     """The width of each attention layer, by its number."""
     layers: dict[int, int] = {}
     for name, shape in shapes.items():
-        match = re.fullmatch(r"(\d{1,4})\.to_([kv])_ip\.weight", name)
+        match = re.fullmatch(r"(0|[1-9][0-9]{0,3})\.to_([kv])_ip\.weight", name)
         if match is None:
             continue
         other = f"{match[1]}.to_{'v' if match[2] == 'k' else 'k'}_ip.weight"
@@ -284,9 +296,13 @@ def open_tensors(path: Path) -> Iterator[dict[str, _Tensor]]:
             with safe_open(path, framework="pt") as file:
                 slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
                 yield {
-                    name: _Tensor(tuple(s.get_shape()), s.get_dtype()[:1] in "FB", file, name)
+                    name: _Tensor(
+                        tuple(s.get_shape()),
+                        s.get_dtype()[:1] in "FB" and s.get_dtype() != "BOOL",
+                        file,
+                        name,
+                    )
                     for name, s in slices.items()
-                    if s.get_dtype() != "BOOL"
                 }
         except (SafetensorError, OSError) as error:
             raise ValueError(
@@ -294,7 +310,11 @@ def open_tensors(path: Path) -> Iterator[dict[str, _Tensor]]:
                 " format under this name; get it again from its source."
             ) from error
     else:
-        flat = dict(_flat(_unpickled(path)))
+        flat: dict[str, torch.Tensor] = {}
+        for name, tensor in _flat(_unpickled(path)):
+            if name in flat:
+                raise ValueError(f"{path.name} has the tensor {name} twice, expected it once.")
+            flat[name] = tensor
         yield {
             name: _Tensor(tuple(tensor.shape), tensor.is_floating_point(), flat, name)
             for name, tensor in flat.items()
@@ -306,7 +326,10 @@ def _unpickled(path: Path) -> object:
         # Only files in the zip format can be mapped; older ones are read whole.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # damaged files fail in many ways
-        unsafe = isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error).lower()
+        said = str(error).lower()
+        unsafe = isinstance(error, pickle.UnpicklingError) and (
+            "unsupported global" in said or "unsupported class" in said
+        )
         raise ValueError(
             f"{path.name} cannot be loaded: "
             + (
@@ -322,7 +345,13 @@ def _flat(tree: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[str,
     if isinstance(tree, dict) and depth < 4:
         for key, value in tree.items():
             yield from _flat(value, f"{prefix}.{key}" if prefix else str(key), depth + 1)
-    elif isinstance(tree, torch.Tensor) and tree.layout == torch.strided:
+    elif (
+        isinstance(tree, torch.Tensor)
+        and tree.layout == torch.strided
+        and not (tree.is_meta or tree.is_nested)
+        and tree.numel() * tree.element_size()
+        <= tree.untyped_storage().nbytes()  # no few bytes said to be many
+    ):
         yield prefix, tree
 
 

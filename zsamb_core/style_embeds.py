@@ -140,7 +140,10 @@ def save_embeds(embeds: StyleEmbeds, path: Path) -> None:
         "weights": json.dumps(embeds.weights),
         "changed": json.dumps(embeds.changed),
     }
-    tensors = {name: getattr(embeds, name).contiguous() for name in ("pooled", "hidden", "blank")}
+    tensors = {
+        name: getattr(embeds, name).clone(memory_format=torch.contiguous_format)
+        for name in ("pooled", "hidden", "blank")
+    }
     unfinished = path.with_name(path.name + ".part")
     try:
         save_file(tensors, unfinished, about)
@@ -166,7 +169,15 @@ def load_embeds(path: Path) -> StyleEmbeds:
                 changed=bool(json.loads(about["changed"])),
                 **tensors,
             )
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        LookupError,
+        TypeError,
+        ArithmeticError,
+        ValueError,
+        RecursionError,
+    ) as error:
         raise ValueError(
             f"{path.name} is not a file of encoded style images ({error}), expected one that Save Style"
             " Embeds wrote."

@@ -117,8 +117,8 @@ def image_bias(embeds: StyleEmbeds, tokens: int) -> torch.Tensor | None:
     """The logarithm of each image's weight over their mean, for each of its tokens; None for equal ones."""
     if len(set(embeds.weights)) == 1:
         return None
-    weights = torch.tensor(embeds.weights)
-    return (weights / weights.mean()).log().repeat_interleave(tokens)
+    weights = torch.tensor(embeds.weights, dtype=torch.float64)
+    return (weights / weights.mean()).log().float().repeat_interleave(tokens)
 
 
 def refuse_structure(adapter: Adapter, structure: Mapping[Layer, int], wanted: list[Layer]) -> None:

@@ -3,7 +3,16 @@
 from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
-from .nodes import adapter_export, demo_model, ip_adapter, prompts, references, style_aligned, style_embeds
+from .nodes import (
+    adapter_export,
+    blend,
+    demo_model,
+    ip_adapter,
+    prompts,
+    references,
+    style_aligned,
+    style_embeds,
+)
 
 WEB_DIRECTORY = "./web"
 
@@ -17,6 +26,7 @@ class ZSambExtension(ComfyExtension):
             *ip_adapter.NODES,
             *style_embeds.NODES,
             *adapter_export.NODES,
+            *blend.NODES,
             *prompts.NODES,
             *demo_model.NODES,
         ]

@@ -43,7 +43,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Lint, types, and the core, host and live tests; with arguments, pytest alone with these."""
-    set_up(session, "pytest>=8", "ruff==0.17.5", "mypy==2.4.1", "diffusers==0.42.1")
+    set_up(session, "pytest>=8", "ruff==0.17.5", "mypy==2.4.1", "diffusers==0.42.1", "hypothesis>=6")
     if not session.posargs:
         run(session, "ruff", "check", ".")
         run(session, "mypy")

@@ -3,6 +3,7 @@ and how much each counts.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -150,3 +151,17 @@ def normalised_weights(references: tuple[Reference, ...], size: tuple[int, int])
     most = float(total.max()) if isinstance(total, Tensor) else total
     most = max(most, *(r.weight for r in references))
     return [w / most for w in weighed]
+
+
+def blended_path(paths: list[Path], blend: Callable[[Tensor], Tensor]) -> Path:
+    """The path whose point at each node of any of ``paths`` is ``blend`` of theirs there, (n, C, h, w) to
+    (C, h, w). Raises ValueError for paths of unlike sizes.
+    """
+    shapes = {tuple(path.points.shape[1:]) for path in paths}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"the references are of sizes {sorted(shapes)}, expected one. Make them of one size."
+        )
+    sigmas = torch.cat([path.sigmas for path in paths]).unique()
+    at = [path.at(sigmas) for path in paths]
+    return Path(sigmas, torch.stack([blend(torch.stack(points)) for points in zip(*at, strict=True)]))

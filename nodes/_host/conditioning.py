@@ -19,3 +19,17 @@ def encode_rows(clip, lines: list[str]):
     details = encoded[0][0][1].copy()
     details["pooled_output"] = torch.cat([entries[0][1]["pooled_output"] for entries in encoded])
     return [[first.concat(rest), details]]
+
+
+def average(conditionings):
+    """The weighted mean of (CONDITIONING, weight), by their first entries, as the host's ConditioningAverage
+    has it: shorter ones are filled up with zeros. Everything else is the heaviest one's.
+    """
+    entries = [(conditioning[0], weight) for conditioning, weight in conditionings]
+    length = max(entry[0].shape[1] for entry, _ in entries)
+    details = dict(max(entries, key=lambda pair: pair[1])[0][1])
+    tokens = sum(w * torch.nn.functional.pad(e[0], (0, 0, 0, length - e[0].shape[1])) for e, w in entries)
+    pooled = [(entry[1].get("pooled_output"), weight) for entry, weight in entries]
+    if all(p is not None for p, _ in pooled):
+        details["pooled_output"] = sum(w * p for p, w in pooled)
+    return [[tokens, details]]

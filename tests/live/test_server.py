@@ -29,6 +29,7 @@ NODES = {
     "ZSAMB_SaveStyleEmbeds",
     "ZSAMB_LoadStyleEmbeds",
     "ZSAMB_SaveStyleAdapter",
+    "ZSAMB_MultiRefBlend",
     "ZSAMB_PromptSet",
     "ZSAMB_LoadDemoModel",
 }
@@ -78,8 +79,8 @@ def test_every_node_is_there_with_texts(object_info):
 def test_every_node_is_in_a_workflow_or_is_its_alternative():
     used = {node["class_type"] for name in WORKFLOWS for node in workflows.load(name).values()}
     # The demo loader stands in for the checkpoint loader, AdaIN Queries refines what SharedAttention does,
-    # the next two make references in place of DDIM Invert, and InstantStyle has its own graph among the
-    # tests until the demo family has an adapter.
+    # the next two make references in place of DDIM Invert, InstantStyle has its own graph among the tests
+    # until the demo family has an adapter, and Multi-Ref Blend does what Style Reference does in another way.
     assert NODES - used == {
         "ZSAMB_LoadDemoModel",
         "ZSAMB_AdaINQueries",
@@ -93,6 +94,7 @@ def test_every_node_is_in_a_workflow_or_is_its_alternative():
         "ZSAMB_SaveStyleEmbeds",
         "ZSAMB_LoadStyleEmbeds",
         "ZSAMB_SaveStyleAdapter",
+        "ZSAMB_MultiRefBlend",
     }
 
 
@@ -126,6 +128,37 @@ def test_other_ways_to_a_reference_run(server, reference, maker):
     }
     pictures = server.run(workflow)
     assert len(pictures) == 4 and all(p.std() > 0.01 for p in pictures)
+
+
+def test_a_blend_of_two_pictures_is_a_reference(server, reference):
+    """Multi-Ref Blend with its growing inputs as the API has them, between the pictures and DDIM Invert."""
+    workflow = quick("style_aligned_reference")
+    (invert,) = [n for n in workflow.values() if n["class_type"] == "ZSAMB_DDIMInvert"]
+    (loader,) = [k for k, n in workflow.items() if n["class_type"] == "LoadImage"]
+    vae = next(n for n in workflow.values() if n["class_type"] == "VAEEncode")["inputs"]["vae"]
+    workflow["90"] = {
+        **workflow[loader],
+        "inputs": {**workflow[loader]["inputs"], "image": "reference_2.png"},
+    }
+
+    def blended(weights):
+        workflow["91"] = {
+            "class_type": "ZSAMB_MultiRefBlend",
+            "inputs": {
+                "references.reference0": [loader, 0], "references.reference1": ["90", 0],
+                "weights": weights, "method": "karcher", "fit": "crop", "vae": vae,
+            },
+            "_meta": {"title": "Multi-Ref Blend"},
+        }  # fmt: skip
+        invert["inputs"]["latent"] = ["91", 0]
+        return server.run(workflow)
+
+    half, one = blended("0.5, 0.5"), blended("1, 0")
+    assert len(half) == 4 and np.abs(half[1] - one[1]).mean() > 1 / 255
+    stock = server.run(quick("style_aligned_reference"))
+    assert max(np.abs(a - b).max() for a, b in zip(one, stock, strict=True)) <= 2 / 255
+    with pytest.raises(ServerError, match="Multi-Ref Blend: there are 3 weights for 2 references"):
+        blended("1, 2, 3")
 
 
 def test_strength_changes_the_pictures_and_0_does_not_touch_the_first(server):

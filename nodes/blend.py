@@ -1,0 +1,178 @@
+"""Multi-Ref Blend: several references into one by weight, or passed on together."""
+
+from dataclasses import replace
+from functools import partial
+
+import torch
+from comfy_api.latest import io
+
+from ..zsamb_core.blend import METHODS, blend, counted
+from ..zsamb_core.fit import FITS, fit
+from ..zsamb_core.reference import Reference, StyleReference, blended_path
+from ._host.conditioning import average
+from ._host.outputs import without
+from .style_aligned import CATEGORY, STYLE_REFERENCE
+from .style_embeds import named
+
+NODE = "Multi-Ref Blend"
+ATTENTION = "attention"
+
+
+class MultiRefBlend(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ZSAMB_MultiRefBlend",
+            display_name=NODE,
+            category=CATEGORY,
+            description=(
+                "Blends any number of references by weight: latents or pictures into one latent, to be"
+                " inverted; or style references into one, or side by side in attention."
+            ),
+            search_aliases=["SLERP", "blend latents", "weighted blend", "Z-SASLM", "Z-SAMB"],
+            inputs=[
+                io.Autogrow.Input(
+                    "references",
+                    template=io.Autogrow.TemplatePrefix(
+                        io.MultiType.Input(
+                            "reference",
+                            [io.Latent, io.Image, STYLE_REFERENCE],
+                            tooltip=(
+                                "A LATENT, an IMAGE (with vae) or a STYLE_REFERENCE; a batch is several"
+                                " references."
+                            ),
+                        ),
+                        prefix="reference",
+                        min=1,
+                        max=16,
+                    ),
+                    tooltip="References of one kind. Another input appears with each that is connected.",
+                ),
+                io.String.Input(
+                    "weights",
+                    default="1",
+                    multiline=True,
+                    tooltip=(
+                        "One number per reference, in order: 0.7, 0.3. They need not sum to 1. One number"
+                        " alone: all count the same. Several lines: a sweep, one blend per line as a batch."
+                    ),
+                ),
+                io.Combo.Input(
+                    "method",
+                    options=[*METHODS, ATTENTION],
+                    default="karcher",
+                    tooltip=(
+                        "linear: the weighted sum. slerp: the published blend on the sphere, two by two."
+                        " karcher: the mean on the sphere, the same in any order. variance preserving: for"
+                        " noise. as coded: what the authors' code does, to repeat its pictures. attention:"
+                        " for style references, passes them on with their weights, and SharedAttention Patch"
+                        " blends what pictures see."
+                    ),
+                ),
+                io.Combo.Input(
+                    "fit",
+                    options=list(FITS),
+                    default="crop",
+                    tooltip="How references of other sizes than the first are brought to its size.",
+                ),
+                io.Vae.Input("vae", optional=True, tooltip="For pictures, and for the preview."),
+            ],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="The blend, for DDIM Invert."),
+                STYLE_REFERENCE.Output(
+                    display_name="reference",
+                    tooltip="The blend of style references, for SharedAttention Patch.",
+                ),
+                io.Image.Output(
+                    display_name="preview", tooltip="The blend as a picture, with vae connected."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, references, weights, method, fit, vae=None) -> io.NodeOutput:
+        try:
+            given = [value for _, value in sorted(references.items(), key=lambda item: place(item[0]))]
+            if any(isinstance(value, StyleReference) for value in given):
+                nothing = without(
+                    f"{NODE}: the references are STYLE_REFERENCEs, whose blend is output reference."
+                )
+                return io.NodeOutput(nothing, blended_references(given, weights, method), nothing)
+            if method == ATTENTION:
+                raise ValueError(
+                    "method attention is for style references, and these are latents or pictures. Make each a"
+                    " STYLE_REFERENCE with DDIM Invert or Noise Reference, or choose another method."
+                )
+            latents = as_latents(given, fit, vae)
+            rows = weight_rows(weights, len(latents))
+            found = torch.stack([blend(latents, row, METHODS[method]) for row in rows])
+        except ValueError as error:
+            raise named(error, NODE) from error
+        return io.NodeOutput(
+            {"samples": found},
+            without(f"{NODE}: the references are latents or pictures, whose blend is output latent."),
+            without(f"{NODE}: the preview needs vae.") if vae is None else vae.decode(found),
+        )
+
+
+def place(name: str) -> int:
+    """The number in an input's name: the tenth comes after the second."""
+    return int("".join(c for c in name if c.isdigit()) or 0)
+
+
+def weight_rows(text: str, count: int) -> list[list[float]]:
+    """One list of ``count`` weights for each line. Raises ValueError that quotes a line that is none."""
+    rows = []
+    for line in filter(None, (line.strip() for line in text.splitlines())):
+        try:
+            row = [float(word) for word in line.replace(",", " ").split()]
+        except ValueError as error:
+            raise ValueError(f"weights: {line!r} are not numbers. Write, for example: 0.7, 0.3") from error
+        row = row * count if len(row) == 1 else row
+        counted(row, count)
+        rows.append(row)
+    if not rows:
+        raise ValueError(f"weights is empty, expected {count} numbers, for example: 0.7, 0.3")
+    return rows
+
+
+def as_latents(given: list, how: str, vae) -> torch.Tensor:
+    """(n, C, h, w) of LATENTs and IMAGEs, at the first one's size."""
+    if any(isinstance(value, torch.Tensor) for value in given):
+        if vae is None:
+            raise ValueError("a reference is an IMAGE and vae is not connected, expected the model's VAE.")
+        if not all(isinstance(value, torch.Tensor) for value in given):
+            raise ValueError("references are IMAGEs and LATENTs, expected one kind. Encode the pictures too.")
+        height, width = given[0].shape[1:3]
+        pictures = [fit(value[..., :3].movedim(-1, 1), (height, width), how, 0.5) for value in given]
+        return vae.encode(torch.cat(pictures).movedim(1, -1))
+    samples = [value["samples"] for value in given]
+    channels = {s.shape[1] for s in samples}
+    if any(s.ndim != 4 for s in samples) or len(channels) > 1:
+        shapes = ", ".join(str(tuple(s.shape)) for s in samples)
+        raise ValueError(f"the latents are {shapes}, expected pictures of one model (n, channels, h, w).")
+    size = tuple(samples[0].shape[-2:])
+    return torch.cat([fit(s.float(), size, how) for s in samples])
+
+
+def blended_references(given: list, weights: str, method: str) -> StyleReference:
+    """STYLE_REFERENCEs as one: side by side with their weights, or their paths blended at every noise level,
+    with the mean of their conditionings.
+    """
+    if not all(isinstance(value, StyleReference) for value in given):
+        raise ValueError("references are STYLE_REFERENCEs and others, expected one kind.")
+    references: list[Reference] = [r for value in given for r in value.references]
+    rows = weight_rows(weights, len(references))
+    if len(rows) > 1:
+        raise ValueError(f"weights has {len(rows)} lines, expected one for style references.")
+    shares = counted(rows[0], len(references))
+    kept = [(r, w) for r, w in zip(references, shares, strict=True) if w > 0]
+    if method == ATTENTION or len(kept) == 1:
+        return StyleReference(tuple(replace(r, weight=w) for r, w in kept))
+    function = partial(blend, weights=[w for _, w in kept], method=METHODS[method])
+    path = blended_path([r.path for r, _ in kept], function)
+    conditionings = [average([(getattr(r, side), w) for r, w in kept]) for side in ("positive", "negative")]
+    return StyleReference((Reference(path, *conditionings),))
+
+
+NODES = [MultiRefBlend]

@@ -12,7 +12,7 @@ import torch
 from .hosting import WEIGHTS, device
 from .objects import OBJECTS
 from .pictures import draw
-from .styles import STYLES, random_style
+from .styles import HELD_OUT, STYLES, random_style
 from .vae import SDXL_SCALE, VAE_CONFIG
 
 
@@ -22,7 +22,7 @@ def draw_group(job: tuple[str, int]) -> np.ndarray:
     """
     name, seed = job
     rng = np.random.default_rng(seed)
-    style = STYLES[name] if name else random_style(rng)
+    style = {**STYLES, **HELD_OUT}[name] if name else random_style(rng)
     return np.stack([(draw(o, style, rng) * 255).round().astype(np.uint8) for o in OBJECTS])
 
 

@@ -1,0 +1,150 @@
+"""Image encoders that judge style: DINO and DINOv2 by their CLS token, CLIP by its projected embedding.
+
+Models are transformers folders with safetensors; nothing is downloaded. transformers is imported when a model
+is loaded. Pictures are (n, H, W, 3) in 0..1.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+KINDS = {"vit": "ViT (DINO)", "dinov2": "DINOv2", "clip": "CLIP"}
+PUBLISHED, OWN = "published (squash)", "the model's own"
+AT_ONCE = 16  # pictures in one pass
+Prepare = Callable[[list[Image.Image]], Tensor]
+
+
+@dataclass(frozen=True)
+class VisionModel:
+    """``kind``: a key of KINDS; ``model``: transformers' module; ``side`` of its input in pixels; ``mean``
+    and ``std`` of its normalisation; ``resample``: PIL's number of its filter; ``own``: the model authors'
+    preprocessing, pictures to pixels (n, 3, h, w); ``tokenizer`` of a CLIP: texts to token rows (n, 77).
+    """
+
+    kind: str
+    model: Any
+    side: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resample: int
+    own: Prepare
+    tokenizer: Callable[[list[str]], Tensor] | None = None
+
+    def prepared(self, pictures: list[Image.Image], preprocessing: str) -> Tensor:
+        """(n, 3, h, w). "published": every picture squashed to the model's square, as the evaluations of
+        StyleAligned and Z-SASLM do it (with ViT-B/8, 224); else as the model's authors do.
+        """
+        if preprocessing == OWN:
+            return self.own(pictures)
+        square = [p.resize((self.side, self.side), Image.Resampling(self.resample)) for p in pictures]
+        pixels = torch.from_numpy(np.stack([np.asarray(p, np.float32) for p in square])) / 255
+        return ((pixels - torch.tensor(self.mean)) / torch.tensor(self.std)).movedim(-1, 1)
+
+    @torch.no_grad()
+    def embed(self, pixels: Tensor) -> Tensor:
+        """(n, D) in fp32 on the CPU, from prepared pixels."""
+        parameter = next(self.model.parameters())
+        pixels = pixels.to(parameter.device, parameter.dtype)
+        if self.kind == "clip":
+            vision = self.model.vision_model(pixel_values=pixels).pooler_output
+            found = self.model.visual_projection(vision)
+        else:
+            found = self.model(pixel_values=pixels).last_hidden_state[:, 0]
+        return torch.as_tensor(found).float().cpu()
+
+    @torch.no_grad()
+    def embed_text(self, texts: list[str]) -> Tensor:
+        """(n, D) in the space of the pictures. Raises ValueError for a model without a text encoder."""
+        if self.tokenizer is None:
+            raise ValueError(f"the model is a {KINDS[self.kind]} without a text encoder, expected a CLIP")
+        parameter = next(self.model.parameters())
+        states = self.model.text_model(input_ids=self.tokenizer(texts).to(parameter.device)).pooler_output
+        return torch.as_tensor(self.model.text_projection(states)).float().cpu()
+
+
+def as_pictures(images: Tensor) -> list[Image.Image]:
+    """(n, H, W, 3 or more) in 0..1 to PIL's; a fourth channel is dropped."""
+    levels = (images[..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    return [Image.fromarray(level) for level in levels]
+
+
+def embed_all(
+    model: VisionModel, pictures: list[Image.Image], preprocessing: str = PUBLISHED
+) -> Iterator[Tensor]:
+    """Embeddings of all pictures, each once, ``AT_ONCE`` in a pass: what a pass gives, so that the caller
+    can show progress and stop.
+    """
+    for i in range(0, len(pictures), AT_ONCE):
+        yield model.embed(model.prepared(pictures[i : i + AT_ONCE], preprocessing))
+
+
+def load_vision_model(folder: str | Path) -> VisionModel:
+    """A transformers folder: ``config.json``, safetensors, ``preprocessor_config.json``; for a CLIP its
+    tokenizer too. Raises ValueError that names the folder, what was found and what was expected.
+    """
+    folder = Path(folder)
+    kind = read_json(folder, "config.json").get("model_type")
+    if kind not in KINDS:
+        raise ValueError(
+            f"{folder.name}: config.json names a model of type {kind!r}, expected one of"
+            f" {', '.join(KINDS)} ({', '.join(KINDS.values())})."
+        )
+    if not list(folder.glob("*.safetensors")):
+        raise ValueError(
+            f"{folder.name} has no safetensors, expected model.safetensors. Get that file of the model, for"
+            " example of facebook/dino-vitb8 or facebook/dinov2-base on Hugging Face."
+        )
+    from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+
+    local = {"local_files_only": True}
+    settings = read_json(folder, "preprocessor_config.json")
+    try:
+        model = AutoModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **local).eval()
+        processor = AutoImageProcessor.from_pretrained(folder, **local)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **local) if kind == "clip" else None
+    except Exception as error:  # transformers raises whatever its parts raise
+        raise ValueError(f"{folder.name} cannot be loaded by transformers: {error}") from error
+
+    def own(pictures: list[Image.Image]) -> Tensor:
+        return torch.as_tensor(np.stack(list(processor(pictures, return_tensors="np")["pixel_values"])))
+
+    def tokens(texts: list[str]) -> Tensor:
+        assert tokenizer is not None
+        settings = {"padding": "max_length", "truncation": True, "max_length": 77, "return_tensors": "pt"}
+        return torch.as_tensor(tokenizer(texts, **settings)["input_ids"])
+
+    return VisionModel(
+        kind,
+        model,
+        side=224 if kind == "dinov2" else int(vision_config(model).image_size),
+        mean=tuple(settings["image_mean"]),
+        std=tuple(settings["image_std"]),
+        resample=int(settings.get("resample", Image.Resampling.BICUBIC)),
+        own=own,
+        tokenizer=tokens if tokenizer is not None else None,
+    )
+
+
+def vision_config(model: Any) -> Any:
+    return getattr(model.config, "vision_config", model.config)
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """Raises ValueError where the file is missing or no JSON object."""
+    try:
+        found = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{folder.name} has no {name} that can be read ({type(error).__name__}), expected a folder as"
+            " transformers saves models."
+        ) from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{folder.name}: {name} is a {type(found).__name__}, expected an object")
+    return found

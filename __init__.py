@@ -10,6 +10,7 @@ from .nodes import (
     ip_adapter,
     prompts,
     references,
+    scores,
     style_aligned,
     style_embeds,
 )
@@ -27,6 +28,7 @@ class ZSambExtension(ComfyExtension):
             *style_embeds.NODES,
             *adapter_export.NODES,
             *blend.NODES,
+            *scores.NODES,
             *prompts.NODES,
             *demo_model.NODES,
         ]

@@ -54,7 +54,8 @@ def tests(session: nox.Session) -> None:
 def train(session: nox.Session) -> None:
     """Train the demo family again, in order: ``nox -s train``; or one part: ``nox -s train -- train_vae``."""
     set_up(session)
-    for part in session.posargs[:1] or ["train_vae", "train_unet", "classifier", "descriptor"]:
+    parts = ["train_vae", "train_unet", "classifier", "descriptor", "train_dino", "train_clip"]
+    for part in session.posargs[:1] or parts:
         run(session, f"demo.{part}", *session.posargs[1:])
 
 
@@ -70,6 +71,13 @@ def pictures(session: nox.Session) -> None:
     """Draw what each input of the nodes does, on the demo model, to docs/knobs."""
     set_up(session)
     run(session, "tools.knobs", *session.posargs)
+
+
+@nox.session
+def blends(session: nox.Session) -> None:
+    """Compare ways to blend two references on the demo model, scored by the demo's judges."""
+    set_up(session)
+    run(session, "tools.compare_blends", *session.posargs)
 
 
 @nox.session

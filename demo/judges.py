@@ -4,6 +4,8 @@ Both are transformers' own classes at a small size. Weights are fp16 safetensors
 pair's text tower keeps the rows of the captions' words alone, and one for all others.
 """
 
+import os
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -64,6 +66,63 @@ def load_clip():
     table = rows[0].repeat(CLIP_TEXT["vocab_size"], 1)
     table[ids] = rows[1:]
     return _loaded(make_clip(), {**state, name: table})
+
+
+def clip_tokenizer_folder() -> Path:
+    """CLIP's vocabulary, which ComfyUI ships. Raises ValueError without a ComfyUI in ``COMFYUI_PATH``."""
+    path = os.environ.get("COMFYUI_PATH", "")
+    folder = Path(path) / "comfy" / "sd1_tokenizer"
+    if not path or not all((folder / name).is_file() for name in ("vocab.json", "merges.txt")):
+        raise ValueError(
+            f"COMFYUI_PATH is {path!r}, expected a ComfyUI folder with comfy/sd1_tokenizer/vocab.json and"
+            " merges.txt: the demo CLIP (--clip demo) reads its texts with them. Set COMFYUI_PATH, or give"
+            " the folder of another CLIP."
+        )
+    return folder
+
+
+def clip_tokens(folder: Path):
+    """Texts to token rows (n, 77), padded with the end as OpenAI's CLIP pads."""
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    length, end = CLIP_TEXT["max_position_embeddings"], CLIP_TEXT["eos_token_id"]
+
+    def tokens(texts: list[str]) -> torch.Tensor:
+        rows = tokenizer(texts, truncation=True, max_length=length)["input_ids"]
+        return torch.tensor([row + [end] * (length - len(row)) for row in rows])
+
+    return tokens
+
+
+def demo_judge(name: str, tokenizer: Path | None = None):
+    """The trained "dino" or "clip" as a `VisionModel`. Both were trained on squares, so their own
+    preprocessing is to squash too. ``tokenizer``: the folder of CLIP's vocabulary, for a caller that knows
+    it without ``COMFYUI_PATH``.
+    """
+    # Inside ComfyUI this package and the core are parts of the pack; for the tools both are on the path.
+    pack = (__package__ or "").rpartition(".")[0]
+    vision = import_module(f"{pack}.zsamb_core.vision_model" if pack else "zsamb_core.vision_model")
+    if name == "dino":
+        kind, side, mean, std, tokens = "vit", SIZE, DINO_MEAN, DINO_STD, None
+    elif name == "clip":
+        kind, side, mean, std, tokens = (
+            "clip",
+            CLIP_SIZE,
+            CLIP_MEAN,
+            CLIP_STD,
+            clip_tokens(tokenizer or clip_tokenizer_folder()),
+        )
+    else:
+        raise ValueError(f"there is no demo judge {name!r}, expected 'dino' or 'clip'")
+    model = load_dino() if name == "dino" else load_clip()
+    bicubic = 3  # PIL's number
+
+    def squashed(pictures):
+        return judge.prepared(pictures, vision.PUBLISHED)
+
+    judge = vision.VisionModel(kind, model, side, mean, std, bicubic, squashed, tokens)
+    return judge
 
 
 def _loaded(model, state: dict[str, torch.Tensor]):

@@ -91,7 +91,7 @@ def load_vision_model(folder: str | Path) -> VisionModel:
     """
     folder = Path(folder)
     kind = read_json(folder, "config.json").get("model_type")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(
             f"{folder.name}: config.json names a model of type {kind!r}, expected one of"
             f" {', '.join(KINDS)} ({', '.join(KINDS.values())})."
@@ -101,35 +101,45 @@ def load_vision_model(folder: str | Path) -> VisionModel:
             f"{folder.name} has no safetensors, expected model.safetensors. Get that file of the model, for"
             " example of facebook/dino-vitb8 or facebook/dinov2-base on Hugging Face."
         )
-    from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+    import transformers
 
-    local = {"local_files_only": True}
     settings = read_json(folder, "preprocessor_config.json")
+    local = {"local_files_only": True}
+    # By PIL, as the models were published; torchvision's resizing differs by a level here and there.
+    by_pil = {"backend": "pil"} if int(transformers.__version__.split(".")[0]) >= 5 else {"use_fast": False}
     try:
-        model = AutoModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **local).eval()
-        processor = AutoImageProcessor.from_pretrained(folder, **local)
-        tokenizer = AutoTokenizer.from_pretrained(folder, **local) if kind == "clip" else None
+        model, info = transformers.AutoModel.from_pretrained(
+            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **local
+        )
+        processor = transformers.AutoImageProcessor.from_pretrained(folder, **by_pil, **local)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **local) if kind == "clip" else None
+        side = 224 if kind == "dinov2" else int(vision_config(model).image_size)
+        mean, std = (tuple(float(x) for x in settings[f"image_{name}"]) for name in ("mean", "std"))
+        resample = int(settings.get("resample") or Image.Resampling.BICUBIC)
     except Exception as error:  # transformers raises whatever its parts raise
-        raise ValueError(f"{folder.name} cannot be loaded by transformers: {error}") from error
+        raise ValueError(
+            f"{folder.name} cannot be loaded by transformers ({type(error).__name__}: {error}), expected a"
+            f" folder as it saves a {KINDS[kind]}."
+        ) from error
+    missing = sorted(k for k in info["missing_keys"] if "pooler" not in k and "position_ids" not in k)
+    if missing:
+        raise ValueError(
+            f"{folder.name}: the safetensors lack {len(missing)} weights ({missing[0]} and so on), which"
+            " would be random. Expected the whole model; get it again from its source."
+        )
+    model.eval()
 
     def own(pictures: list[Image.Image]) -> Tensor:
-        return torch.as_tensor(np.stack(list(processor(pictures, return_tensors="np")["pixel_values"])))
+        return torch.as_tensor(
+            np.stack([processor(p, return_tensors="np")["pixel_values"][0] for p in pictures])
+        )
 
     def tokens(texts: list[str]) -> Tensor:
         assert tokenizer is not None
         settings = {"padding": "max_length", "truncation": True, "max_length": 77, "return_tensors": "pt"}
         return torch.as_tensor(tokenizer(texts, **settings)["input_ids"])
 
-    return VisionModel(
-        kind,
-        model,
-        side=224 if kind == "dinov2" else int(vision_config(model).image_size),
-        mean=tuple(settings["image_mean"]),
-        std=tuple(settings["image_std"]),
-        resample=int(settings.get("resample", Image.Resampling.BICUBIC)),
-        own=own,
-        tokenizer=tokens if tokenizer is not None else None,
-    )
+    return VisionModel(kind, model, side, mean, std, resample, own, tokens if tokenizer is not None else None)
 
 
 def vision_config(model: Any) -> Any:

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from tools import blends, demo, sets
+from tools.host import find_host
 from tools.studio import Studio
 
 pytestmark = pytest.mark.live
@@ -18,15 +19,18 @@ def studio(server):
 
 
 def test_the_demo_writes_pictures_sheet_and_summary(studio, tmp_path):
-    options = demo.arguments([])
-    demo.show_once(studio, options.lines, 1, options.picture, options.reference_prompt, tmp_path)
+    options, scores = demo.arguments([]), demo.demo_scores(find_host())
+    demo.show_once(studio, options.lines, 1, options.picture, options.reference_prompt, tmp_path, scores)
     pictures = {p.name for p in tmp_path.glob("*_[1-4].png")}
     assert len(pictures) == 16
     assert Image.open(tmp_path / "reference_aligned_1.png").size == (128, 128)
     assert Image.open(tmp_path / "sheet.png").width > 5 * 128
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert set(summary["consistency"]) == {f"{m}_{k}" for m in demo.MODES for k in ("aligned", "unaligned")}
-    assert "reference_aligned" in (tmp_path / "summary.txt").read_text()
+    said = (tmp_path / "summary.txt").read_text()
+    assert "reference_aligned" in said and "CLIP text similarity / DINO set consistency" in said
+    assert set(summary["clip_dino"]) == set(summary["consistency"])
+    assert all(-1 <= x <= 1 for pair in summary["clip_dino"].values() for x in pair)
 
 
 def test_a_visitor_s_picture_and_prompts(studio, tmp_path):

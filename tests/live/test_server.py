@@ -30,6 +30,9 @@ NODES = {
     "ZSAMB_LoadStyleEmbeds",
     "ZSAMB_SaveStyleAdapter",
     "ZSAMB_MultiRefBlend",
+    "ZSAMB_LoadVisionModel",
+    "ZSAMB_DINOStyleScore",
+    "ZSAMB_CLIPScore",
     "ZSAMB_PromptSet",
     "ZSAMB_LoadDemoModel",
 }
@@ -80,7 +83,7 @@ def test_every_node_is_in_a_workflow_or_is_its_alternative():
     used = {node["class_type"] for name in WORKFLOWS for node in workflows.load(name).values()}
     # The demo loader stands in for the checkpoint loader, AdaIN Queries refines what SharedAttention does,
     # the next two make references in place of DDIM Invert, InstantStyle has its own graph among the tests
-    # until the demo family has an adapter, and Multi-Ref Blend does what Style Reference does in another way.
+    # until the demo family has an adapter, Multi-Ref Blend does what Style Reference does in another way, and scores judge what others draw.
     assert NODES - used == {
         "ZSAMB_LoadDemoModel",
         "ZSAMB_AdaINQueries",
@@ -95,6 +98,9 @@ def test_every_node_is_in_a_workflow_or_is_its_alternative():
         "ZSAMB_LoadStyleEmbeds",
         "ZSAMB_SaveStyleAdapter",
         "ZSAMB_MultiRefBlend",
+        "ZSAMB_LoadVisionModel",
+        "ZSAMB_DINOStyleScore",
+        "ZSAMB_CLIPScore",
     }
 
 
@@ -159,6 +165,36 @@ def test_a_blend_of_two_pictures_is_a_reference(server, reference):
     assert max(np.abs(a - b).max() for a, b in zip(one, stock, strict=True)) <= 2 / 255
     with pytest.raises(ServerError, match="Multi-Ref Blend: there are 3 weights for 2 references"):
         blended("1, 2, 3")
+
+
+def test_a_set_is_scored(server, reference):
+    """The score nodes behind a sampler, with the demo's judges; their pictures are saved."""
+    workflow = quick("style_aligned_reference")
+    (decode,) = [k for k, n in workflow.items() if n["class_type"] == "VAEDecode"]
+    (save,) = [n for n in workflow.values() if n["class_type"] == "SaveImage"]
+    (loader,) = [k for k, n in workflow.items() if n["class_type"] == "LoadImage"]
+    how = {"preprocessing": "published (squash)"}
+    for key, name in (("92", "demo DINO"), ("93", "demo CLIP")):
+        workflow[key] = {
+            "class_type": "ZSAMB_LoadVisionModel", "inputs": {"name": name}, "_meta": {"title": name}
+        }  # fmt: skip
+    workflow["94"] = {
+        "class_type": "ZSAMB_DINOStyleScore",
+        "inputs": {
+            "vision_model": ["92", 0], "images": [decode, 0], "references.reference0": [loader, 0],
+            "weights": "1", "baseline": [decode, 0], **how,
+        },
+        "_meta": {"title": "DINO"},
+    }  # fmt: skip
+    workflow["95"] = {
+        "class_type": "ZSAMB_CLIPScore",
+        "inputs": {"vision_model": ["93", 0], "images": [decode, 0], "prompts": "a cat", **how},
+        "_meta": {"title": "CLIP"},
+    }
+    for key, slot in (("94", 3), ("95", 2)):
+        save["inputs"]["images"] = [key, slot]
+        (picture,) = server.run(workflow)
+        assert picture.shape[-1] == 3 and picture.std() > 0.05
 
 
 def test_strength_changes_the_pictures_and_0_does_not_touch_the_first(server):

@@ -1,0 +1,252 @@
+"""Style scores: how alike a set is, how like its references, and how like its prompts."""
+
+import json
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+
+from ..zsamb_core.blend import counted
+from ..zsamb_core.score_picture import bars, matrix, stacked
+from ..zsamb_core.scores import balance, cosines, set_consistency, similarities, weighted_multi_style
+from ..zsamb_core.vision_model import OWN, PUBLISHED
+from ._host.folders import register
+from ._host.judges import FOLDER, Judge, embed, embed_texts, folder_of, listed, load_judge
+from .blend import place, weight_rows
+from .style_aligned import CATEGORY
+from .style_embeds import named
+
+# VISION_MODEL carries a _host.judges.Judge.
+VISION_MODEL = io.Custom("VISION_MODEL")
+register(FOLDER, ())
+MATRIX = 256
+PREPROCESSING = io.Combo.Input(
+    "preprocessing",
+    options=[PUBLISHED, OWN],
+    default=PUBLISHED,
+    advanced=True,
+    tooltip=(
+        "published (squash): the whole picture squashed to the model's square, as in the published"
+        " evaluations. the model's own: as its authors do, often scaled and cut."
+    ),
+)
+
+
+class LoadVisionModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ZSAMB_LoadVisionModel",
+            display_name="Load Vision Model",
+            category=CATEGORY,
+            description=(
+                "A DINO, DINOv2 or CLIP that judges pictures, from a transformers folder with safetensors, or"
+                " the small ones of the demo."
+            ),
+            search_aliases=["DINO", "DINOv2", "CLIP score", "Z-SAMB"],
+            inputs=[
+                io.Combo.Input(
+                    "name",
+                    options=listed(),
+                    default="demo DINO",
+                    tooltip=(
+                        "A folder under models/transformers, for example facebook/dino-vitb8 from Hugging"
+                        " Face, or the demo's own, which know drawn pictures only."
+                    ),
+                )
+            ],
+            outputs=[VISION_MODEL.Output(display_name="vision_model")],
+        )
+
+    @classmethod
+    def execute(cls, name) -> io.NodeOutput:
+        node = "Load Vision Model"
+        try:
+            return io.NodeOutput(load_judge(name, node))
+        except ValueError as error:
+            raise named(error, node) from error
+
+    @classmethod
+    def fingerprint_inputs(cls, name):
+        if name.startswith("demo "):
+            return name
+        return max(f.stat().st_mtime_ns for f in folder_of(name, "Load Vision Model").iterdir())
+
+
+class DINOStyleScore(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ZSAMB_DINOStyleScore",
+            display_name="DINO Style Score",
+            category=CATEGORY,
+            description=(
+                "How alike a set of pictures is, how like its references, and how well each reference's"
+                " weight shows: mean cosines of DINO's CLS features."
+            ),
+            search_aliases=["style consistency", "style similarity", "WMS", "Z-SASLM", "Z-SAMB"],
+            inputs=[
+                VISION_MODEL.Input("vision_model", tooltip="From Load Vision Model: a DINO, DINOv2 or CLIP."),
+                io.Image.Input("images", tooltip="The set, two pictures at least."),
+                io.Autogrow.Input(
+                    "references",
+                    template=io.Autogrow.TemplatePrefix(
+                        io.Image.Input(
+                            "reference", optional=True, tooltip="One reference picture, or a batch."
+                        ),
+                        prefix="reference",
+                        min=0,
+                        max=16,
+                    ),
+                    optional=True,
+                    tooltip="The style references. Another input appears with each that is connected.",
+                ),
+                io.String.Input(
+                    "weights",
+                    default="1",
+                    tooltip="The references' weights, in order: 0.7, 0.3. One number alone: all the same.",
+                ),
+                PREPROCESSING,
+                io.Image.Input(
+                    "baseline",
+                    optional=True,
+                    tooltip=(
+                        "The same set drawn without references. What each similarity gains over it is the"
+                        " balance report: the weighted sum alone rewards the reference that is easier to be"
+                        " like."
+                    ),
+                ),
+            ],
+            outputs=[
+                io.Float.Output(display_name="consistency", tooltip="Mean cosine over all pairs of the set."),
+                io.Float.Output(
+                    display_name="weighted",
+                    tooltip="Weighted Multi-Style: similarities by weight; 0 without.",
+                ),
+                io.String.Output(display_name="json", tooltip="All numbers."),
+                io.Image.Output(display_name="picture", tooltip="Similarity matrix, and bars per reference."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, vision_model: Judge, images, weights, preprocessing, references=None, baseline=None
+    ) -> io.NodeOutput:
+        node = "DINO Style Score"
+        try:
+            if len(images) < 2:
+                raise ValueError(f"images holds {len(images)} picture, expected a set of two at least")
+            given = [
+                v for _, v in sorted((references or {}).items(), key=lambda i: place(i[0])) if v is not None
+            ]
+            shares = weigh(weights, sum(map(len, given)))
+            sizes = [len(images), len(shares), 0 if baseline is None else len(baseline)]
+            found = embed(
+                vision_model, [images, *given, *([] if baseline is None else [baseline])], preprocessing
+            )
+            report, picture = scored(*found.split(sizes), shares)
+        except ValueError as error:
+            raise named(error, node) from error
+        report = {"model": vision_model.name, "preprocessing": preprocessing, **report}
+        weighted = report.get("weighted_multi_style", 0.0)
+        return io.NodeOutput(report["consistency"], weighted, json.dumps(report), as_image(picture))
+
+
+def weigh(text: str, count: int) -> list[float]:
+    """The references' shares. Raises ValueError for other than ``count`` weights, or several lines."""
+    if not count:
+        return []
+    rows = weight_rows(text, count)
+    if len(rows) > 1:
+        raise ValueError(f"weights has {len(rows)} lines, expected one")
+    return counted(rows[0], count)
+
+
+def scored(images, references, baseline, shares: list[float]):
+    """(numbers, picture) from the embeddings of set, references and baseline, the latter two maybe empty."""
+    report = {"images": len(images), "consistency": set_consistency(images)}
+    # Of large sets the matrix shows the first pictures: it grows with their square.
+    first = images[:MATRIX]
+    names = [f"{i + 1}" for i in range(len(first))]
+    title = f"set of {len(images)}, consistency {report['consistency']:.3f}"
+    pictures = [matrix(cosines(first, first), names, names, title)]
+    if shares:
+        likeness = similarities(images, references)
+        report |= {
+            "weights": shares,
+            "similarities": likeness,
+            "weighted_multi_style": weighted_multi_style(likeness, shares),
+        }
+        labels = [f"reference {i + 1} ({w:.2f})" for i, w in enumerate(shares)]
+        title = f"similarity to references (weight), weighted {report['weighted_multi_style']:.3f}"
+        pictures.append(bars(likeness, labels, title))
+        if len(baseline):
+            base = similarities(baseline, references)
+            found = balance(likeness, shares, base)
+            report |= {"baseline": base, "gains": found.gains, "correlation": found.correlation}
+            said = "none" if found.correlation is None else f"{found.correlation:.2f}"
+            pictures.append(
+                bars(found.gains, labels, f"gain over the baseline, correlation with weight {said}")
+            )
+    return report, stacked(pictures)
+
+
+def as_image(picture) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(picture, np.float32) / 255)[None]
+
+
+class CLIPScore(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ZSAMB_CLIPScore",
+            display_name="CLIP Score",
+            category=CATEGORY,
+            description="How well each picture shows what its own prompt says: CLIP's cosine of the two.",
+            search_aliases=["text alignment", "CLIPScore", "prompt fidelity", "Z-SAMB"],
+            inputs=[
+                VISION_MODEL.Input("vision_model", tooltip="A CLIP, from Load Vision Model."),
+                io.Image.Input("images", tooltip="The pictures."),
+                io.String.Input(
+                    "prompts",
+                    default="",
+                    multiline=True,
+                    tooltip="One prompt per line, in the pictures' order; or one for all.",
+                ),
+                PREPROCESSING,
+            ],
+            outputs=[
+                io.Float.Output(display_name="mean", tooltip="The mean cosine."),
+                io.String.Output(display_name="json", tooltip="Every picture's cosine."),
+                io.Image.Output(display_name="picture", tooltip="A bar for each picture."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, vision_model: Judge, images, prompts, preprocessing) -> io.NodeOutput:
+        node = "CLIP Score"
+        try:
+            lines = [line.strip() for line in prompts.splitlines() if line.strip()]
+            if len(lines) not in (1, len(images)):
+                raise ValueError(
+                    f"prompts has {len(lines)} lines for {len(images)} images, expected one each, or one for"
+                    " all"
+                )
+            texts = embed_texts(vision_model, lines)
+            found = cosines(embed(vision_model, [images], preprocessing), texts)
+        except ValueError as error:
+            raise named(error, node) from error
+        own = found[:, 0] if len(lines) == 1 else found.diagonal()
+        report = {
+            "model": vision_model.name,
+            "preprocessing": preprocessing,
+            "mean": float(own.mean()),
+            "cosines": own.tolist(),
+            "prompts": lines * (len(images) // len(lines)),
+        }
+        labels = [f"{i + 1}: {prompt[:40]}" for i, prompt in enumerate(report["prompts"])]
+        picture = bars(report["cosines"], labels, f"cosine to the prompt, mean {report['mean']:.3f}")
+        return io.NodeOutput(report["mean"], json.dumps(report), as_image(picture))
+
+
+NODES = [LoadVisionModel, DINOStyleScore, CLIPScore]

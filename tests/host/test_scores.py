@@ -1,0 +1,187 @@
+"""The score nodes on the demo's judges and on folders that transformers saved."""
+
+import json
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.host
+
+
+@pytest.fixture(scope="module")
+def dino(pack):
+    return pack.nodes.scores.LoadVisionModel.execute("demo DINO").result[0]
+
+
+@pytest.fixture(scope="module")
+def clip(pack):
+    return pack.nodes.scores.LoadVisionModel.execute("demo CLIP").result[0]
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """(objects, 128, 128, 3) in one style, by its name."""
+    import numpy as np
+
+    from demo.objects import OBJECTS
+    from demo.pictures import draw
+    from demo.styles import HELD_OUT, STYLES
+
+    styles = {**STYLES, **HELD_OUT}
+
+    def drawn(style, count=4, seed=1):
+        rng = np.random.default_rng(seed)
+        pictures = [draw(obj, styles[style], rng) for obj in list(OBJECTS)[:count]]
+        return torch.from_numpy(np.stack(pictures)).float()
+
+    return drawn
+
+
+def dino_score(pack, model, images, *references, weights="1", baseline=None, preprocessing=None):
+    """(consistency, weighted, report, picture); references in falling order of their names."""
+    given = {f"reference{i}": value for i, value in enumerate(references)}
+    result = pack.nodes.scores.DINOStyleScore.execute(
+        model, images, weights, preprocessing or pack.zsamb_core.vision_model.PUBLISHED,
+        dict(reversed(given.items())), baseline,
+    ).result  # fmt: skip
+    return result[0], result[1], json.loads(result[2]), result[3]
+
+
+def by_hand(model, images):
+    """CLS features of pictures squashed to the model's side, as unit rows."""
+    pictures = torch.nn.functional.interpolate(images.movedim(-1, 1), (128, 128))
+    levels = (pictures * 255).round() / 255
+    module = model.vision.model
+    with torch.no_grad():
+        cls = module(pixel_values=(levels - 0.5) / 0.5).last_hidden_state[:, 0]
+    return torch.nn.functional.normalize(cls.double(), dim=1)
+
+
+def test_scores_are_the_cosines_written_out(pack, dino, drawn):
+    images, a, b, plain = drawn("lava"), drawn("lava", 1, 9), drawn("arctic", 1, 9), drawn("plum")
+    consistency, weighted, report, picture = dino_score(
+        pack, dino, images, a, b, weights="3, 1", baseline=plain
+    )
+    f, r, p = by_hand(dino, images), by_hand(dino, torch.cat([a, b])), by_hand(dino, plain)
+    pairs = [float(f[i] @ f[j]) for i in range(4) for j in range(i + 1, 4)]
+    assert consistency == report["consistency"] == pytest.approx(sum(pairs) / 6, abs=1e-5)
+    likeness, base = (f @ r.T).mean(0).tolist(), (p @ r.T).mean(0).tolist()
+    assert report["similarities"] == pytest.approx(likeness, abs=1e-5)
+    assert weighted == pytest.approx(0.75 * likeness[0] + 0.25 * likeness[1], abs=1e-5)
+    gains = [x - y for x, y in zip(likeness, base, strict=True)]
+    assert report["gains"] == pytest.approx(gains, abs=1e-5) and report["correlation"] == pytest.approx(1)
+    assert picture.ndim == 4 and picture.shape[-1] == 3 and picture.std() > 0.05
+
+
+def test_one_style_is_consistent_and_many_are_not(pack, dino, drawn):
+    one = dino_score(pack, dino, drawn("rust", 8))[0]
+    many = torch.cat([drawn(s, 1, i) for i, s in enumerate(("rust", "lava", "arctic", "plum", "comic"))])
+    assert one > 0.9 > 0.5 > dino_score(pack, dino, many)[0]
+    same = drawn("rust", 1).repeat(3, 1, 1, 1)
+    assert dino_score(pack, dino, same)[0] == pytest.approx(1)
+
+
+def test_large_sets_are_embedded_once_each_and_in_parts(pack, dino, drawn, monkeypatch):
+    sizes = []
+    vision = pack.zsamb_core.vision_model
+    original = vision.VisionModel.embed
+    monkeypatch.setattr(
+        vision.VisionModel, "embed", lambda self, pixels: sizes.append(len(pixels)) or original(self, pixels)
+    )
+    images = drawn("rust", 10).repeat(4, 1, 1, 1)
+    dino_score(pack, dino, images, drawn("lava", 2))
+    assert sizes == [16, 16, 10]
+
+
+def test_the_own_preprocessing_is_another(pack, dino, drawn):
+    wide = torch.nn.functional.interpolate(drawn("mint").movedim(-1, 1), (96, 192)).movedim(1, -1)
+    vision = pack.zsamb_core.vision_model
+    reports = [dino_score(pack, dino, wide, preprocessing=p)[2] for p in (vision.PUBLISHED, vision.OWN)]
+    assert [r["preprocessing"] for r in reports] == [vision.PUBLISHED, vision.OWN]
+
+
+def clip_score(pack, model, images, prompts):
+    result = pack.nodes.scores.CLIPScore.execute(
+        model, images, prompts, pack.zsamb_core.vision_model.PUBLISHED
+    ).result
+    return result[0], json.loads(result[1]), result[2]
+
+
+def test_clip_finds_the_right_prompt(pack, clip, drawn):
+    from demo.objects import OBJECTS
+
+    objects, images = list(OBJECTS), drawn("rust", 12)
+    right = clip_score(pack, clip, images, "\n".join(f"a {o}" for o in objects))
+    wrong = clip_score(pack, clip, images, "\n".join(f"a {o}" for o in objects[1:] + objects[:1]))
+    assert right[0] > wrong[0] + 0.3
+    assert right[0] == pytest.approx(sum(right[1]["cosines"]) / 12)
+    one = clip_score(pack, clip, images, "a star")
+    assert one[1]["prompts"] == ["a star"] * 12 and one[2].shape[-1] == 3
+
+
+def test_judges_are_the_memory_manager_s(pack, dino, drawn):
+    import comfy.model_management as mm
+
+    dino_score(pack, dino, drawn("rust"))
+    assert any(loaded.model is dino.patcher for loaded in mm.current_loaded_models)
+    mm.unload_all_models()
+    assert not any(loaded.model is dino.patcher for loaded in mm.current_loaded_models)
+    assert dino_score(pack, dino, drawn("rust"))[0] > 0.5
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    import folder_paths
+
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "transformers", ([str(tmp_path)], set()))
+    return tmp_path
+
+
+def save_vit(path):
+    from transformers import ViTConfig, ViTImageProcessor, ViTModel
+
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        image_size=32, patch_size=8,
+    )  # fmt: skip
+    ViTModel(config, add_pooling_layer=False).save_pretrained(path)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(path)
+
+
+def test_a_folder_of_transformers_is_listed_and_loaded(pack, folder, drawn):
+    save_vit(folder / "facebook" / "tiny-vit")
+    assert pack.nodes._host.judges.listed() == ["demo DINO", "demo CLIP", "facebook/tiny-vit"]
+    (model,) = pack.nodes.scores.LoadVisionModel.execute("facebook/tiny-vit").result
+    consistency, _, report, _ = dino_score(pack, model, drawn("rust"))
+    assert report["model"] == "facebook/tiny-vit" and -1 <= consistency <= 1
+    before = pack.nodes.scores.LoadVisionModel.fingerprint_inputs("facebook/tiny-vit")
+    assert before == pack.nodes.scores.LoadVisionModel.fingerprint_inputs("facebook/tiny-vit")
+
+
+def test_errors_name_the_input(pack, dino, drawn, folder):
+    images = drawn("rust")
+    cases = [
+        (lambda: dino_score(pack, dino, images[:1]), "DINO Style Score: images holds 1 picture"),
+        (
+            lambda: dino_score(pack, dino, images, images[:2], weights="1, 2, 3"),
+            "DINO Style Score: there are 3 weights for 2 references",
+        ),
+        (
+            lambda: dino_score(pack, dino, images, images[:1], weights="1\n2"),
+            "DINO Style Score: weights has 2 lines",
+        ),
+        (lambda: clip_score(pack, dino, images, "a cat"), "CLIP Score: the model is a ViT"),
+        (lambda: clip_score(pack, dino, images, "a\nb"), "CLIP Score: prompts has 2 lines for 4 images"),
+        (
+            lambda: pack.nodes.scores.LoadVisionModel.execute("absent"),
+            "Load Vision Model: the folder 'absent' with a config.json was not found",
+        ),
+    ]
+    for call, message in cases:
+        with pytest.raises(ValueError, match=message):
+            call()
+    (folder / "odd").mkdir()
+    (folder / "odd" / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match="Load Vision Model: odd: config.json names a model of type 'bert'"):
+        pack.nodes.scores.LoadVisionModel.execute("odd")

@@ -132,6 +132,35 @@ def inversion_quality(pack, model, clip, vae, figures: dict) -> None:
     figures["inversion PSNR dB against the VAE's own reconstruction"] = rows
 
 
+def judges_quality(figures: dict) -> None:
+    """Do DINO's neighbours share a style, and does CLIP find the object? On drawings that neither has seen,
+    and for DINO beside what the same network does untrained.
+    """
+    from zsamb_core.scores import cosines
+    from zsamb_core.vision_model import PUBLISHED, as_pictures
+
+    from .drawn import OBJECT_NAMES, held_out_groups
+    from .judges import demo_judge, load_dino, make_dino
+    from .train_dino import neighbours
+
+    groups, names = held_out_groups(6, 7_500_000)
+    torch.manual_seed(0)
+    for label, model in (("", load_dino()), (", untrained", make_dino().eval())):
+        found = neighbours(model, groups, names)
+        for part, value in found.items():
+            figures[f"DINO, 5 nearest neighbours in the style{label}, {part}"] = round(value, 4)
+    clip = demo_judge("clip")
+    texts = clip.embed_text([caption(o) for o in OBJECT_NAMES])
+    pictures = as_pictures(groups.flatten(0, 1).movedim(1, -1).float() / 255)
+    images = torch.cat(
+        [clip.embed(clip.prepared(pictures[i : i + 96], PUBLISHED)) for i in range(0, len(pictures), 96)]
+    )
+    right = cosines(images, texts).argmax(1).view(len(groups), -1) == torch.arange(len(OBJECT_NAMES))
+    trained = torch.tensor([name in STYLES for name in names])
+    for part, chosen in (("training styles", trained), ("held-out styles", ~trained)):
+        figures[f"CLIP, zero-shot objects, {part}"] = round(float(right[chosen].float().mean()), 4)
+
+
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -143,6 +172,7 @@ def main() -> None:
     model, clip, vae = pack.nodes.demo_model.LoadDemoModel.execute().result
     figures: dict = {}
     descriptor_quality(figures)
+    judges_quality(figures)
     vae_quality(vae, figures)
     objects_and_styles(model, clip, vae, options.output, figures)
     inversion_quality(pack, model, clip, vae, figures)

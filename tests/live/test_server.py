@@ -83,7 +83,8 @@ def test_every_node_is_in_a_workflow_or_is_its_alternative():
     used = {node["class_type"] for name in WORKFLOWS for node in workflows.load(name).values()}
     # The demo loader stands in for the checkpoint loader, AdaIN Queries refines what SharedAttention does,
     # the next two make references in place of DDIM Invert, InstantStyle has its own graph among the tests
-    # until the demo family has an adapter, Multi-Ref Blend does what Style Reference does in another way, and scores judge what others draw.
+    # until the demo family has an adapter, Multi-Ref Blend does what Style Reference does in another way, and
+    # scores judge what the others draw.
     assert NODES - used == {
         "ZSAMB_LoadDemoModel",
         "ZSAMB_AdaINQueries",

@@ -93,5 +93,6 @@ def benchmarks(session: nox.Session) -> None:
     set_up(session)
     run(session, "benchmarks.attention", *session.posargs)
     run(session, "benchmarks.ip_adapter")
+    run(session, "benchmarks.scores")
     run(session, "benchmarks.inversion")
     run(session, "benchmarks.import_time")

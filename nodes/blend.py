@@ -59,14 +59,15 @@ class MultiRefBlend(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "method",
-                    options=[*METHODS, ATTENTION],
-                    default="karcher",
+                    options=[ATTENTION, *METHODS],
+                    default=ATTENTION,
                     tooltip=(
-                        "linear: the weighted sum. slerp: the published blend on the sphere, two by two."
-                        " karcher: the mean on the sphere, the same in any order. variance preserving: for"
-                        " noise. as coded: what the authors' code does, to repeat its pictures. attention:"
-                        " for style references, passes them on with their weights, and SharedAttention Patch"
-                        " blends what pictures see."
+                        "attention: for style references, passes them on with their weights, and"
+                        " SharedAttention Patch blends what pictures see: the best way where it was measured."
+                        " For latents and pictures: linear, the weighted sum; slerp, the published blend on"
+                        " the sphere, two by two; karcher, the mean on the sphere, the same in any order;"
+                        " variance preserving, for noise; as coded, what the authors' code does, to repeat"
+                        " its pictures."
                     ),
                 ),
                 io.Combo.Input(
@@ -101,7 +102,8 @@ class MultiRefBlend(io.ComfyNode):
             if method == ATTENTION:
                 raise ValueError(
                     "method attention is for style references, and these are latents or pictures. Make each a"
-                    " STYLE_REFERENCE with DDIM Invert or Noise Reference, or choose another method."
+                    " STYLE_REFERENCE with DDIM Invert or Noise Reference, which blends best, or choose"
+                    " karcher to blend them as they are."
                 )
             latents = as_latents(given, fit, vae)
             rows = weight_rows(weights, len(latents))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from demo.hosting import import_host
 from demo.measure import load_pack
@@ -22,7 +23,10 @@ from demo.objects import OBJECTS
 from demo.pictures import caption, draw
 from demo.styles import HELD_OUT
 
+from .studio import contact_sheet, to_image
+
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the first reference
+SHOWN = (0, 1, 5)  # sets on the sheet
 WAYS = ("linear", "slerp", "karcher", "attention")
 INVERSION = {"steps": 50, "cfg": 2.0, "refinements": 0, "scheduler": "simple"}
 SAMPLING = {"steps": 30, "cfg": 5.0, "sampler_name": "ddim", "scheduler": "simple"}
@@ -184,11 +188,40 @@ def table(reports: list[dict]) -> list[str]:
     plain = [interval([r["none"]["similarity"][j] for r in reports]) for j in (0, 1)]
     text = interval([r["none"]["clip"] for r in reports])
     lines += [f"| none | without references | {plain[0]} | {plain[1]} | | | {text} |", ""]
-    lines += ["| way | correlation of the tilt with the weight | steps of 4 that rise |", "|---|---|---|"]
+    lines += [
+        "| attention less | weighted, 0.25 | 0.50 | 0.75 | CLIP, 0.25 | 0.50 | 0.75 |",
+        "|" + "---|" * 7,
+    ]
+    for way in WAYS[:-1]:
+        cells = [
+            interval([r["attention"][key][i] - r[way][key][i] for r in reports])
+            for key in ("weighted", "clip")
+            for i in (1, 2, 3)
+        ]
+        lines.append(f"| {way} | " + " | ".join(cells) + " |")
+    lines += ["", "| way | correlation of the tilt with the weight | steps of 4 that rise |", "|---|---|---|"]
     for way in WAYS:
         found = [r[way]["correlation"] for r in reports if r[way]["correlation"] is not None]
         lines.append(f"| {way} | {interval(found)} | {interval([r[way]['rises'] for r in reports])} |")
     return lines
+
+
+def sheet(out: Path, sets: tuple[int, ...]) -> Image.Image:
+    """For each set the references, and the first two pictures of every way as the weight moves."""
+    rows = []
+    for index in sets:
+        drawn, shown = np.load(out / f"set_{index:03}.npz"), references(index)
+        for way in WAYS:
+            names = [str(w) if w in (0.0, 1.0) else f"{way} {w}" for w in WEIGHTS]
+            first = way == WAYS[0]
+            pictures = [drawn[name][i] / 255 for i in (0, 1) for name in names]
+            rows.append(
+                (way, to_image(shown[1]) if first else None, [*pictures, shown[0] if first else None])
+            )
+    heads = [f"{1 - w:.2f}, {w:.2f}" for _ in range(2) for w in WEIGHTS]
+    return contact_sheet(
+        [(n, r, [p for p in ps if p is not None]) for n, r, ps in rows], [*heads, "other"], 96
+    )
 
 
 def main() -> None:
@@ -212,6 +245,7 @@ def main() -> None:
         ]
         (options.out / "blends.json").write_text(json.dumps(reports, indent=1))
         (options.out / "blends.md").write_text("\n".join(table(reports)) + "\n")
+        sheet(options.out, SHOWN).save(options.out / "blends.png")
         print("\n".join(table(reports)))
 
 

@@ -116,3 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
         evaluate(parser.parse_args(arguments))
     except ValueError as error:
         sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

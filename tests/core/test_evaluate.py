@@ -525,3 +525,10 @@ def test_demo_on_the_command_line(work, models, monkeypatch):
     (work / "p.txt").write_text("\n".join(PROMPTS))
     with pytest.raises(SystemExit, match="COMFYUI_PATH is ''"):
         main([*arguments, "--dino", "demo", "--clip", "demo", "--prompts", str(work / "p.txt")])
+
+
+def test_it_is_a_command(work):
+    """As the documents call it, with the error that it gives without a judge."""
+    command = [sys.executable, "-m", "tools.evaluate", "--images", str(work / "plain")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
+    assert done.returncode == 1 and "There is no judge: give --dino or --clip" in done.stderr

@@ -62,7 +62,8 @@ def variance_preserving(latents: torch.Tensor, weights: Sequence[float]) -> torc
 def slerp(latents: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
     """The published spherical blend: ``sin((1-t) o) / sin(o) z_1 + sin(t o) / sin(o) z_2`` with
     ``t = w_2 / (w_1 + w_2)`` and o the angle between the two; more references are folded in one by one, each
-    with its part of the weights so far. From three on the order counts.
+    with its part of the weights so far. From three on the order counts. No blend of two is longer than the
+    longer one, which the formula alone would be for nearly opposite latents of unlike norms.
     """
     found, total = latents[0], weights[0]
     for z, w in zip(latents[1:], weights[1:], strict=True):
@@ -135,7 +136,9 @@ def _slerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
     if math.pi - angle < NEARLY:
         turned = math.cos(t * math.pi) * u + math.sin(t * math.pi) * _perpendicular(u)
         return ((1 - t) * norm_a + t * norm_b) * turned
-    return (math.sin((1 - t) * angle) * a + math.sin(t * angle) * b) / math.sin(angle)
+    found = (math.sin((1 - t) * angle) * a + math.sin(t * angle) * b) / math.sin(angle)
+    # Of nearly opposite latents of unlike norms the formula grows without bound; the longer one is enough.
+    return found * min(1.0, max(norm_a, norm_b) / max(float(found.norm()), 1e-300))
 
 
 def _angle(u: torch.Tensor, v: torch.Tensor) -> float:

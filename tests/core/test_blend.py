@@ -12,7 +12,7 @@ from zsamb_core.blend import METHODS, as_coded, blend, counted, karcher, linear,
 SPHERE = {"slerp": slerp, "karcher": karcher}
 SAFE = {name: method for name, method in METHODS.items() if name != "as coded"}
 ORDER_FREE = {"linear": linear, "karcher": karcher, "variance preserving": variance_preserving}
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=100, deadline=None, derandomize=True)
 
 
 def gaussian(count, shape=(4, 16, 16), seed=0, dtype=torch.float32):

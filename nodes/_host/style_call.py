@@ -113,10 +113,15 @@ class Sharing:
 CALL: ContextVar[Recording | Sharing | None] = ContextVar("zsamb_call", default=None)
 
 
-def apply_with_references(
+def apply_with_references(executor, *args, **kwargs):
+    """APPLY_MODEL wrapper. ``x`` (chunks * rows, C, h, w); chunk c belongs to the cond entry ``uuids[c]``."""
+    with uncompiled():
+        return _apply_with_references(executor, *args, **kwargs)
+
+
+def _apply_with_references(
     executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs
 ):
-    """APPLY_MODEL wrapper. ``x`` (chunks * rows, C, h, w); chunk c belongs to the cond entry ``uuids[c]``."""
     run: Run | None = transformer_options.get(RUN)
     args = (x, t, c_concat, c_crossattn, control, transformer_options)
     if run is None:
@@ -207,15 +212,14 @@ def call_with_references(executor, run: Run, rows, recorded, t, transformer_opti
     }
     token = CALL.set(Recording(run.options, recorded))
     try:
-        with uncompiled():
-            executor(x, sigma.expand(len(x)), c_concat, context, None, options, **extra)
+        executor(x, sigma.expand(len(x)), c_concat, context, None, options, **extra)
     finally:
         CALL.reset(token)
 
 
 def uncompiled():
-    """A compiled model may have been compiled for the targets' call, whose patches differ; torch before 2.6
-    cannot be told.
+    """For every call of a patched model: a compiled one keeps the options of the call that it was compiled
+    for, patches and names alike, and other models share it. torch before 2.6 cannot be told.
     """
     return (
         torch.compiler.set_stance("force_eager") if hasattr(torch.compiler, "set_stance") else nullcontext()

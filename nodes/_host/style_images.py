@@ -47,10 +47,15 @@ def as_hooks(images: StyleImages) -> comfy.hooks.HookGroup:
     return hooks
 
 
-def apply_with_images(
+def apply_with_images(executor, *args, **kwargs):
+    """APPLY_MODEL wrapper. ``x`` (chunks * rows, C, h, w)."""
+    with uncompiled():
+        return _apply_with_images(executor, *args, **kwargs)
+
+
+def _apply_with_images(
     executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs
 ):
-    """APPLY_MODEL wrapper. ``x`` (chunks * rows, C, h, w)."""
     images: list[StyleImages] = transformer_options.get(IMAGES, [])
     # Wrappers of the model's and of a hook's may both be here: the first one takes the images.
     options = {key: value for key, value in transformer_options.items() if key != IMAGES}
@@ -70,9 +75,7 @@ def apply_with_images(
     for layer, added in layers.items():
         attn2[layer] = WithImages(call, layer, added, attn2.get(layer, attn2.get(layer[:2])))
     options["patches_replace"] = {**replacements, "attn2": attn2}
-    # A compiled model would keep the patches of the call that it was compiled for.
-    with uncompiled():
-        return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+    return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
 
 @dataclass

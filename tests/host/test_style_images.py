@@ -400,6 +400,7 @@ def test_a_compiled_model_gives_the_same_pictures(demo, four, style, first):
 
     compiled = demo.model.clone()
     set_torch_compile_wrapper(compiled, "eager", options={"guard_filter_fn": skip_torch_compile_dict})
+    torch._dynamo.reset()
     models = {"stock": compiled, "styled": style(compiled, start_percent=0.4)}
     expected = {"stock": demo.model, "styled": style(start_percent=0.4)}
     for name in (first, *(n for n in models if n != first)):

@@ -193,3 +193,23 @@ def test_step_caches_run_beside_it(demo, four, patch, name):
     )
     reused = demo.sample(result(node.execute, patch(), 5.0, 0.15, 0.95, False), four, steps=6)
     assert reused.isfinite().all()
+
+
+@pytest.mark.parametrize("first", ["stock", "patched", "off"])
+def test_a_compiled_model_with_and_without_the_patch(demo, four, patch, first):
+    """Both share what was compiled first, with or without the patches."""
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+    from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
+
+    compiled = demo.model.clone()
+    set_torch_compile_wrapper(compiled, "eager", options={"guard_filter_fn": skip_torch_compile_dict})
+    models = {
+        "stock": compiled,
+        "patched": patch(compiled, end_percent=0.5),
+        "off": patch(compiled, strength=0.0),
+    }
+    expected = {"stock": demo.model, "patched": patch(end_percent=0.5), "off": demo.model}
+    torch._dynamo.reset()
+    for name in (first, *(n for n in models if n != first)):
+        found, right = (demo.sample(m[name], four, scheduler="ddim_uniform") for m in (models, expected))
+        torch.testing.assert_close(found, right, rtol=0, atol=2e-3)

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..zsamb_core.adapter_blocks import PRESETS, layer_weights, preset_weights
+from ..zsamb_core.adapter_blocks import PRESETS, chosen_weights
 from ..zsamb_core.adapter_export import export_adapter
 from ..zsamb_core.ip_adapter_file import Adapter
 from ._host.folders import place_for
@@ -61,12 +61,7 @@ class SaveStyleAdapter(io.ComfyNode):
         node = "Save Style Adapter"
         try:
             structure = cross_attention(model, adapter.projector.width, node)
-            layers = list(structure)
-            chosen = (
-                preset_weights(preset, layers)
-                if block_weights is None
-                else layer_weights(block_weights, layers)
-            )
+            chosen = chosen_weights(preset, block_weights, list(structure))
             path, name = place_for(FOLDER, filename_prefix, ".safetensors")
             export_adapter(adapter, structure, chosen, path, padded)
         except ValueError as error:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..zsamb_core.adapter_blocks import PRESETS, layer_weights, parse_weights, preset_weights
+from ..zsamb_core.adapter_blocks import PRESETS, chosen_weights, parse_weights
 from ..zsamb_core.content import subtract
 from ..zsamb_core.ip_adapter_file import EXTENSIONS, Adapter, open_adapter
 from ..zsamb_core.layers import SDXL_BLOCKS
@@ -16,7 +16,7 @@ from ._host.sdxl import cross_attention
 from ._host.style_images import NODE, as_hooks, with_images
 from ._host.text_space import content_of_text
 from ._host.vision import encode_images, encoder_of
-from .style_aligned import CATEGORY
+from .style_aligned import CATEGORY, END, START, check_window
 from .style_embeds import CROP, STYLE_EMBEDS, named
 
 # STYLE_ADAPTER carries a zsamb_core.ip_adapter_file.Adapter: where a file's tensors are, not the tensors.
@@ -179,24 +179,8 @@ class StyleBlockIPAdapter(io.ComfyNode):
                     ),
                 ),
                 CROP,
-                io.Float.Input(
-                    "start_percent",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    advanced=True,
-                    tooltip="From which part of the schedule on. 0: from the first step.",
-                ),
-                io.Float.Input(
-                    "end_percent",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    advanced=True,
-                    tooltip="Up to which part of the schedule. 1: to the last step.",
-                ),
+                START,
+                END,
                 io.String.Input(
                     "weight_curve",
                     default="1",
@@ -284,19 +268,10 @@ class StyleBlockIPAdapter(io.ComfyNode):
         block_weights=None,
         clip=None,
     ) -> io.NodeOutput:
-        if start_percent >= end_percent:
-            raise ValueError(
-                f"{NODE}: start_percent is {start_percent:g} and end_percent {end_percent:g}, expected the"
-                " start before the end. 0 and 1 are the whole schedule."
-            )
+        check_window(start_percent, end_percent, NODE)
         try:
             structure = cross_attention(model, adapter.projector.width, NODE)
-            layers = list(structure)
-            weights = (
-                preset_weights(preset, layers)
-                if block_weights is None
-                else layer_weights(block_weights, layers)
-            )
+            weights = chosen_weights(preset, block_weights, list(structure))
             window = Window(start_percent, end_percent, parse_curve(weight_curve))
             check_mask(mask)
             embeds = encoded(image, clip_vision, crop, adapter, "image")

@@ -35,6 +35,33 @@ SCALE = io.Float.Input(
         " vaguely, the authors' means against copying a famous picture."
     ),
 )
+START = io.Float.Input(
+    "start_percent",
+    default=0.0,
+    min=0.0,
+    max=1.0,
+    step=0.01,
+    advanced=True,
+    tooltip="From which part of the schedule on. 0: from the first step.",
+)
+END = io.Float.Input(
+    "end_percent",
+    default=1.0,
+    min=0.0,
+    max=1.0,
+    step=0.01,
+    advanced=True,
+    tooltip="Up to which part of the schedule. 1: to the last step.",
+)
+
+
+def check_window(start: float, end: float, node: str) -> None:
+    """Raises ValueError unless the start is before the end."""
+    if start >= end:
+        raise ValueError(
+            f"{node}: start_percent is {start:g} and end_percent {end:g}, expected the start before the end."
+            " 0 and 1 are the whole schedule."
+        )
 
 
 class SharedAttention(io.ComfyNode):
@@ -120,24 +147,8 @@ class SharedAttention(io.ComfyNode):
                         " all share. More of it varies the set more."
                     ),
                 ),
-                io.Float.Input(
-                    "start_percent",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    advanced=True,
-                    tooltip="From which part of the schedule on to share. 0: from the first step.",
-                ),
-                io.Float.Input(
-                    "end_percent",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    advanced=True,
-                    tooltip="Up to which part of the schedule to share. 1: to the last step.",
-                ),
+                START,
+                END,
                 io.Boolean.Input(
                     "share_group_norm",
                     default=False,
@@ -169,11 +180,7 @@ class SharedAttention(io.ComfyNode):
     ) -> io.NodeOutput:
         node = "SharedAttention Patch"
         require_sdxl(model, node)
-        if start_percent >= end_percent:
-            raise ValueError(
-                f"{node}: start_percent is {start_percent:g} and end_percent {end_percent:g}, expected the"
-                " start before the end. 0 and 1 are the whole schedule."
-            )
+        check_window(start_percent, end_percent, node)
         shift, scale = PRESETS.get(preset, (score_shift, score_scale))
         return io.NodeOutput(
             with_style(

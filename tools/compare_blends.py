@@ -128,19 +128,17 @@ def score_set(index: int, drawn, dino, clip) -> dict:
     set without references, CLIP's mean; and how the difference of the gains follows the weight.
     """
     from zsamb_core.scores import correlation, cosines, similarities
-    from zsamb_core.vision_model import PUBLISHED, as_pictures
+    from zsamb_core.vision_model import PUBLISHED
 
     def embed(pictures) -> torch.Tensor:
-        images = torch.as_tensor(pictures).float()
-        images = images / 255 if images.max() > 1 else images
-        return dino.embed(dino.prepared(as_pictures(images), PUBLISHED))
+        return dino.embed(dino.prepared([Image.fromarray(p) for p in pictures], PUBLISHED))
 
-    marks = embed(references(index))
+    marks = embed((references(index) * 255).round().astype(np.uint8))
     plain = similarities(embed(drawn["none"]), marks)
     texts = clip.embed_text([caption(o) for o in job(index)["objects"]])
 
     def clip_mean(pictures) -> float:
-        images = clip.embed(clip.prepared(as_pictures(torch.as_tensor(pictures).float() / 255), PUBLISHED))
+        images = clip.embed(clip.prepared([Image.fromarray(p) for p in pictures], PUBLISHED))
         return float(cosines(images, texts).diagonal().mean())
 
     report: dict = {

@@ -56,6 +56,15 @@ def preset_weights(preset: str, layers: Sequence[Layer]) -> dict[Layer, float]:
     return {layer: weights[layer[:2]] for layer in layers if layer[:2] in weights}
 
 
+def chosen_weights(
+    preset: str, weights: Mapping[tuple[str, int, int | None], float] | None, layers: Sequence[Layer]
+) -> dict[Layer, float]:
+    """Of the preset, or of ``weights`` in its place. Raises ValueError as `preset_weights` and
+    `layer_weights` do.
+    """
+    return preset_weights(preset, layers) if weights is None else layer_weights(weights, layers)
+
+
 def parse_weights(text: str) -> dict[tuple[str, int, int | None], float]:
     """Lines or comma-separated items ``block = weight`` or ``block.layer = weight``, with ranges:
     ``output 1 = 1, output 1.0-4 = 0.5, input 7-8 = -0.3``. By (name, number, layer), None for a whole block.

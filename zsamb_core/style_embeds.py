@@ -115,11 +115,10 @@ def refuse_pairing(projector: Projector, encoder: Encoder) -> None:
 
 def wanted(projector: Projector) -> str:
     """The image encoder that an adapter asks for, by name where it is a known one."""
-    place = 1 if projector.kind == "base" else 0
     what = "projected" if projector.kind == "base" else "hidden"
     name = _encoder_name(projector)
     numbers = f"{projector.features} {what} channels"
-    return f"{name} ({numbers})" if name else f"an encoder of {numbers}" + ("" if place else ", penultimate")
+    return f"{name} ({numbers})" if name else f"an encoder of {numbers}"
 
 
 def _encoder_name(projector: Projector) -> str | None:

@@ -36,12 +36,13 @@ class Judge:
 
 
 def listed() -> list[str]:
-    """The demo's judges, and every folder with a ``config.json`` under the transformers folders."""
+    """The demo's judges, and the folders ``model`` or ``author/model`` with a ``config.json`` under the
+    transformers folders; no deeper, since the host asks at every start and refresh.
+    """
     found = set()
     for root in map(Path, folder_paths.get_folder_paths(FOLDER)):
-        found |= {
-            c.parent.relative_to(root).as_posix() for c in root.glob("**/config.json") if c.parent != root
-        }
+        for pattern in ("*/config.json", "*/*/config.json"):
+            found |= {config.parent.relative_to(root).as_posix() for config in root.glob(pattern)}
     return [*DEMO, *sorted(found)]
 
 

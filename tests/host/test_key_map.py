@@ -5,17 +5,12 @@ host's own map to diffusers' names, at full size and without weights.
 import pytest
 import torch
 
+from benchmarks.ip_adapter import CONFIG as SDXL
+
 from .twins import UNET_CONFIG
 
 pytestmark = pytest.mark.host
 
-SDXL = {
-    "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "num_res_blocks": [2, 2, 2],
-    "channel_mult": [1, 2, 4], "transformer_depth": [0, 0, 2, 2, 10, 10], "transformer_depth_middle": 10,
-    "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10], "num_head_channels": 64,
-    "use_spatial_transformer": True, "use_linear_in_transformer": True, "context_dim": 2048,
-    "adm_in_channels": 2816, "num_classes": "sequential", "legacy": False, "use_temporal_attention": False,
-}  # fmt: skip
 SD15 = {
     "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320,
     "num_res_blocks": [2, 2, 2, 2], "channel_mult": [1, 2, 4, 4],

@@ -115,10 +115,9 @@ def refuse_pairing(projector: Projector, encoder: Encoder) -> None:
 
 def wanted(projector: Projector) -> str:
     """The image encoder that an adapter asks for, by name where it is a known one."""
-    what = "projected" if projector.kind == "base" else "hidden"
-    name = _encoder_name(projector)
-    numbers = f"{projector.features} {what} channels"
-    return f"{name} ({numbers})" if name else f"an encoder of {numbers}"
+    base, name = projector.kind == "base", _encoder_name(projector)
+    numbers = f"{projector.features} {'projected' if base else 'hidden'} channels"
+    return f"{name} ({numbers})" if name else f"an encoder of {numbers}" + ("" if base else ", penultimate")
 
 
 def _encoder_name(projector: Projector) -> str | None:

@@ -15,7 +15,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 
 from ...zsamb_core.layers import Layer
-from ...zsamb_core.style_images import StyleImages
+from ...zsamb_core.style_images import Seen, StyleImages
 from .sampling_run import KEY, SamplingRun, chunk_names, note_run, repeats, watch
 from .style_call import STYLE_IMAGES as IMAGES
 from .style_call import uncompiled
@@ -103,11 +103,15 @@ class Call:
             self.run.placed[key] = make()
         return self.run.placed[key]
 
+    def sides(self, images: StyleImages, swapped: bool) -> list[Seen]:
+        """What each chunk sees."""
+        return [images.image if (n == "positive") != swapped else images.blank for n in self.names]
+
     def keys_and_values(self, images: StyleImages, layer: Layer, swapped: bool, q: torch.Tensor):
         """K, V (chunks, T, C) of each chunk's side, as the query is."""
 
         def make():
-            sides = [images.image if (n == "positive") != swapped else images.blank for n in self.names]
+            sides = self.sides(images, swapped)
             return tuple(
                 torch.stack([side.layers[layer][i] for side in sides]).to(q.device, q.dtype) for i in range(2)
             )
@@ -120,7 +124,7 @@ class Call:
             return None
 
         def make():
-            sides = [images.image if (n == "positive") != swapped else images.blank for n in self.names]
+            sides = self.sides(images, swapped)
             length = len(next(iter(images.image.layers.values()))[0])
             biases = [torch.zeros(length) if side.bias is None else side.bias for side in sides]
             return torch.stack(biases)[:, None, None].to(q.device, q.dtype)

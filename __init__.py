@@ -6,13 +6,17 @@ from typing_extensions import override
 from .nodes import (
     adapter_export,
     blend,
+    context,
+    context_models,
     demo_model,
     ip_adapter,
     prompts,
     references,
     scores,
+    senses,
     style_aligned,
     style_embeds,
+    weather,
 )
 
 WEB_DIRECTORY = "./web"
@@ -29,6 +33,10 @@ class ZSambExtension(ComfyExtension):
             *adapter_export.NODES,
             *blend.NODES,
             *scores.NODES,
+            *context_models.NODES,
+            *senses.NODES,
+            *weather.NODES,
+            *context.NODES,
             *prompts.NODES,
             *demo_model.NODES,
         ]

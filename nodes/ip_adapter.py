@@ -24,7 +24,7 @@ STYLE_ADAPTER = io.Custom("STYLE_ADAPTER")
 # BLOCK_WEIGHTS carries a dict: (name, number, layer or None) to weight.
 BLOCK_WEIGHTS = io.Custom("BLOCK_WEIGHTS")
 FOLDER = "ipadapter"
-register(FOLDER, EXTENSIONS)
+register(FOLDER, EXTENSIONS, saved=True)
 ROLES = {("input", 8): " Layout.", ("output", 0): " Content, by B-LoRA.", ("output", 1): " Style."}
 
 

@@ -11,7 +11,8 @@ from ..zsamb_core.score_picture import bars, matrix, stacked
 from ..zsamb_core.scores import balance, cosines, set_consistency, similarities, weighted_multi_style
 from ..zsamb_core.vision_model import OWN, PUBLISHED
 from ._host.folders import register
-from ._host.judges import FOLDER, Judge, embed, embed_texts, folder_of, listed, load_judge
+from ._host.held import FOLDER
+from ._host.judges import Judge, embed, embed_texts, folder_of, listed, load_judge
 from .blend import place, weight_rows
 from .style_aligned import CATEGORY
 from .style_embeds import named

@@ -16,7 +16,7 @@ from .style_aligned import CATEGORY
 # STYLE_EMBEDS carries a zsamb_core.style_embeds.StyleEmbeds, immutable.
 STYLE_EMBEDS = io.Custom("STYLE_EMBEDS")
 FOLDER = "style_embeds"
-register(FOLDER, (".safetensors",))
+register(FOLDER, (".safetensors",), saved=True)
 SUBTRACT, PROJECT, MASK = "subtract", "project out", "mask"
 CROP = io.Combo.Input(
     "crop",

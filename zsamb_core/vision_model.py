@@ -1,10 +1,8 @@
 """Image encoders that judge style: DINO and DINOv2 by their CLS token, CLIP by its projected embedding.
 
-Models are transformers folders with safetensors; nothing is downloaded. transformers is imported when a model
-is loaded. Pictures are (n, H, W, 3) in 0..1.
+Models are transformers folders. Pictures are (n, H, W, 3) in 0..1.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from .transformers_folder import LOCAL, by_pil, kind_of, load_tokenizer, load_whole, loading, read_json
 
 KINDS = {"vit": "ViT (DINO)", "dinov2": "DINOv2", "clip": "CLIP"}
 PUBLISHED, OWN = "published (squash)", "the model's own"
@@ -86,48 +86,23 @@ def embed_all(
 
 
 def load_vision_model(folder: str | Path) -> VisionModel:
-    """A transformers folder: ``config.json``, safetensors, ``preprocessor_config.json``; for a CLIP its
+    """A transformers folder: ``config.json``, weights, ``preprocessor_config.json``; for a CLIP its
     tokenizer too. Raises ValueError that names the folder, what was found and what was expected.
     """
     folder = Path(folder)
-    kind = read_json(folder, "config.json").get("model_type")
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise ValueError(
-            f"{folder.name}: config.json names a model of type {kind!r}, expected one of"
-            f" {', '.join(KINDS)} ({', '.join(KINDS.values())})."
-        )
-    if not list(folder.glob("*.safetensors")):
-        raise ValueError(
-            f"{folder.name} has no safetensors, expected model.safetensors. Get that file of the model, for"
-            " example of facebook/dino-vitb8 or facebook/dinov2-base on Hugging Face."
-        )
+    kind = kind_of(folder, KINDS, "facebook/dino-vitb8 or facebook/dinov2-base")
     import transformers
 
     settings = read_json(folder, "preprocessor_config.json")
-    local = {"local_files_only": True}
-    # By PIL, as the models were published; torchvision's resizing differs by a level here and there.
-    by_pil = {"backend": "pil"} if int(transformers.__version__.split(".")[0]) >= 5 else {"use_fast": False}
-    try:
-        model, info = transformers.AutoModel.from_pretrained(
-            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **local
-        )
-        processor = transformers.AutoImageProcessor.from_pretrained(folder, **by_pil, **local)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **local) if kind == "clip" else None
+    model = load_whole(
+        transformers.AutoModel, folder, KINDS[kind], lambda k: "pooler" in k or "position_ids" in k
+    )
+    with loading(folder, KINDS[kind]):
+        processor = transformers.AutoImageProcessor.from_pretrained(folder, **by_pil(), **LOCAL)
         side = 224 if kind == "dinov2" else int(vision_config(model).image_size)
         mean, std = (tuple(float(x) for x in settings[f"image_{name}"]) for name in ("mean", "std"))
         resample = int(settings.get("resample") or Image.Resampling.BICUBIC)
-    except Exception as error:  # transformers raises whatever its parts raise
-        raise ValueError(
-            f"{folder.name} cannot be loaded by transformers ({type(error).__name__}: {error}), expected a"
-            f" folder as it saves a {KINDS[kind]}."
-        ) from error
-    missing = sorted(k for k in info["missing_keys"] if "pooler" not in k and "position_ids" not in k)
-    if missing:
-        raise ValueError(
-            f"{folder.name}: the safetensors lack {len(missing)} weights ({missing[0]} and so on), which"
-            " would be random. Expected the whole model; get it again from its source."
-        )
-    model.eval()
+    tokenizer = load_tokenizer(folder, KINDS[kind]) if kind == "clip" else None
 
     def own(pictures: list[Image.Image]) -> Tensor:
         return torch.as_tensor(
@@ -144,17 +119,3 @@ def load_vision_model(folder: str | Path) -> VisionModel:
 
 def vision_config(model: Any) -> Any:
     return getattr(model.config, "vision_config", model.config)
-
-
-def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """Raises ValueError where the file is missing or no JSON object."""
-    try:
-        found = json.loads((folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{folder.name} has no {name} that can be read ({type(error).__name__}), expected a folder as"
-            " transformers saves models."
-        ) from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{folder.name}: {name} is a {type(found).__name__}, expected an object")
-    return found

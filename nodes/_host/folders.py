@@ -5,11 +5,11 @@ from pathlib import Path
 import folder_paths
 
 
-def register(name: str, extensions: tuple[str, ...]) -> None:
+def register(name: str, extensions: tuple[str, ...], saved: bool = False) -> None:
     """A folder type under models/ and, for what the pack saves, under output/. Folders that other packs or
     extra_model_paths named for it stay, and stay first.
     """
-    for parent in (folder_paths.models_dir, folder_paths.get_output_directory()):
+    for parent in (folder_paths.models_dir, *([folder_paths.get_output_directory()] if saved else [])):
         folder_paths.add_model_folder_path(name, str(Path(parent) / name))
     paths, known = folder_paths.folder_names_and_paths[name]
     folder_paths.folder_names_and_paths[name] = (paths, {*known, *extensions})

@@ -174,7 +174,7 @@ def broken(tmp_path, folders, name="vit", **changed):
         ({"config": None}, r"model has no config.json that can be read \(FileNotFoundError\)"),
         ({"config": "{"}, r"model has no config.json that can be read \(JSONDecodeError\)"),
         ({"config": "[]"}, "model: config.json is a list, expected an object"),
-        ({"model": None}, "model has no safetensors, expected model.safetensors"),
+        ({"model": None}, "model has no weights, expected model.safetensors"),
         ({"model": "no tensors"}, "model cannot be loaded by transformers"),
         ({"preprocessor_config": None}, "model has no preprocessor_config.json that can be read"),
         ({"preprocessor_config": "{"}, "model has no preprocessor_config.json that can be read"),
@@ -194,10 +194,10 @@ def test_weights_that_are_not_there_are_refused(tmp_path):
     state = load_file(file)
     gone = next(name for name in state if "attention" in name and name.endswith("weight"))
     save_file({name: t for name, t in state.items() if name != gone}, file, {"format": "pt"})
-    with pytest.raises(ValueError, match="part: the safetensors lack 1 weights .*would be random"):
+    with pytest.raises(ValueError, match="part: the weights lack 1 tensors .*would be random"):
         load_vision_model(tmp_path / "part")
     save_file({f"other.{name}": t for name, t in state.items()}, file, {"format": "pt"})
-    with pytest.raises(ValueError, match="part: the safetensors lack"):
+    with pytest.raises(ValueError, match="part: the weights lack"):
         load_vision_model(tmp_path / "part")
 
 

@@ -22,8 +22,8 @@ IN_WORKFLOWS = {
 }
 # The demo loader stands in for the checkpoint loader, AdaIN Queries refines what SharedAttention does, the
 # next two make references in place of DDIM Invert, Multi-Ref Blend does what Style Reference does in another
-# way, scores judge what the others draw, and InstantStyle has its own graph among the tests until the demo
-# family has an adapter.
+# way, scores judge what the others draw, and InstantStyle and ContextToPrompt have their own graphs among the
+# tests.
 BESIDE_THEM = {
     "ZSAMB_LoadDemoModel",
     "ZSAMB_AdaINQueries",
@@ -41,6 +41,15 @@ BESIDE_THEM = {
     "ZSAMB_SaveStyleEmbeds",
     "ZSAMB_LoadStyleEmbeds",
     "ZSAMB_SaveStyleAdapter",
+    "ZSAMB_LoadCaptionModel",
+    "ZSAMB_LoadSpeechModel",
+    "ZSAMB_LoadMusicModel",
+    "ZSAMB_LoadSummaryModel",
+    "ZSAMB_CaptionImage",
+    "ZSAMB_TranscribeSpeech",
+    "ZSAMB_DescribeMusic",
+    "ZSAMB_DescribeWeather",
+    "ZSAMB_ContextToPrompt",
 }
 NODES = IN_WORKFLOWS | BESIDE_THEM
 WORKFLOWS = sorted(p.stem for p in workflows.FOLDER.glob("*.json"))

@@ -1,0 +1,191 @@
+"""Models that turn pictures, speech, music and long texts into prompt text: their places and their work."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import comfy.model_patcher
+import comfy.utils
+import torch
+
+from ...zsamb_core import caption, clap, speech, summary
+from ...zsamb_core.laion_checkpoint import load_laion_clap
+from ...zsamb_core.music import LabelSet, Match, embed_track, matches
+from ...zsamb_core.openai_whisper import load_openai_whisper
+from ...zsamb_core.vision_model import as_pictures
+from ...zsamb_core.waveform import FLOOR, is_silent, loudness, tracks, windows
+from .folders import files, find, register
+from .held import FOLDER, hold, model_folder, model_folders, stop_if_asked, to_device
+
+WHISPER, CLAP = "whisper", "clap"
+ROBERTA = "FacebookAI/roberta-base"
+register(FOLDER, ())
+register(WHISPER, (".pt",))
+register(CLAP, (".pt",))
+
+
+@dataclass(frozen=True)
+class ContextModel:
+    """A model of one of the kinds below, and what moves it to the device. ``name`` as the loader lists it."""
+
+    name: str
+    model: Any
+    patcher: comfy.model_patcher.ModelPatcher
+
+
+@dataclass(frozen=True)
+class Kind:
+    """``kinds``: transformers' model types; ``example``: the recommended folder, and the ``files`` in it;
+    ``checkpoints``: the folder type of single files of another format, and their loader.
+    """
+
+    kinds: dict[str, str]
+    load: Callable[[Path], Any]
+    example: str
+    files: str
+    checkpoints: tuple[str, Callable[[Path], Any]] | None = None
+
+    def listed(self) -> list[str]:
+        """The recommended folder, there or not, then what is there."""
+        found = model_folders(self.kinds)
+        if self.checkpoints:
+            found += [file for file in files(self.checkpoints[0]) if file.endswith(".pt")]
+        return list(dict.fromkeys([self.example, *found]))
+
+    def path(self, name: str, node: str) -> Path:
+        """Of a folder or a file. Raises ValueError that lists where it was looked for."""
+        if self.checkpoints and name.endswith(".pt"):
+            return find(self.checkpoints[0], name, node)
+        return model_folder(
+            name, node, f"Get {self.example} from huggingface.co/{self.example}: {self.files}."
+        )
+
+
+def laion_clap(file: Path):
+    """With the tokenizer of roberta-base, which LAION's checkpoints do not bring."""
+    example = f"Get vocab.json and merges.txt from huggingface.co/{ROBERTA}."
+    return load_laion_clap(file, model_folder(ROBERTA, file.name, example, "vocab.json"))
+
+
+CAPTION = Kind(
+    caption.KINDS,
+    caption.load_caption_model,
+    "Salesforce/blip-image-captioning-base",
+    "config.json, preprocessor_config.json, the tokenizer's files and pytorch_model.bin",
+)
+SPEECH = Kind(
+    speech.KINDS,
+    speech.load_whisper,
+    "openai/whisper-small",
+    "all .json files, merges.txt and model.safetensors",
+    (WHISPER, load_openai_whisper),
+)
+MUSIC = Kind(
+    clap.KINDS,
+    clap.load_clap,
+    "laion/clap-htsat-unfused",
+    "all .json files, merges.txt and model.safetensors or pytorch_model.bin",
+    (CLAP, laion_clap),
+)
+SUMMARY = Kind(
+    summary.KINDS,
+    summary.load_summary_model,
+    "google-t5/t5-small",
+    "all .json files, spiece.model and model.safetensors",
+)
+
+
+def load(kind: Kind, name: str, node: str) -> ContextModel:
+    """Raises ValueError for what is not there, or no such model."""
+    path = kind.path(name, node)
+    make = kind.checkpoints[1] if kind.checkpoints and path.is_file() else kind.load
+    model = make(path)
+    return ContextModel(name, model, hold(model.model))
+
+
+def caption_all(model: ContextModel, images, prefix: str, length: int, beams: int) -> list[str]:
+    """A sentence for each picture of an IMAGE."""
+    pictures = as_pictures(images)
+    to_device(model.patcher)
+    progress = comfy.utils.ProgressBar(len(pictures))
+    found = []
+    for part in model.model.captions(pictures, prefix, length, beams, stop_if_asked):
+        found += [caption.as_sentence(text) for text in part]
+        progress.update(len(part))
+    return found
+
+
+def transcribe_all(
+    model: ContextModel, audio, language: str | None, translate: bool
+) -> list[speech.Transcript]:
+    """A transcript of each recording of an AUDIO."""
+    recordings = tracks_of(audio, speech.RATE)
+    to_device(model.patcher)
+    seconds = [len(track) / speech.RATE for track in recordings]
+    progress = comfy.utils.ProgressBar(sum(seconds))
+    found = []
+    for i, track in enumerate(recordings):
+        before = sum(seconds[:i])
+        found.append(
+            speech.transcribe(
+                model.model,
+                track,
+                language,
+                translate,
+                stop_if_asked,
+                lambda heard, before=before: progress.update_absolute(before + heard),
+            )
+        )
+        progress.update_absolute(before + seconds[i])
+    return found
+
+
+@dataclass(frozen=True)
+class Heard:
+    """``found``: matches by set, the nearest first; none and a ``warning`` for silence."""
+
+    found: dict[str, list[Match]]
+    warning: str | None = None
+
+
+def listen_all(model: ContextModel, audio, sets: dict[str, LabelSet]) -> list[Heard]:
+    """What each recording of an AUDIO sounds like."""
+    music = model.model
+    recordings = tracks_of(audio, music.rate)
+    to_device(model.patcher)
+    progress = comfy.utils.ProgressBar(sum(len(windows(track, music.window)) for track in recordings))
+    found = []
+    for track in recordings:
+        if is_silent(track, music.rate):
+            loudest = loudness(track, music.rate)
+            found.append(
+                Heard({}, f"nothing to hear: the loudest moment is at {loudest:.0f} dB, below {FLOOR:.0f}")
+            )
+            continue
+        parts = []
+        for part in embed_track(music, track):
+            stop_if_asked()
+            parts.append(part)
+            progress.update(1)
+        found.append(Heard(matches(music, torch.stack(parts), sets)))
+    return found
+
+
+def summarise_all(model: ContextModel, texts: list[str]) -> list[str]:
+    to_device(model.patcher)
+    progress = comfy.utils.ProgressBar(len(texts))
+    found = []
+    for text in model.model.summaries(texts, stop_if_asked):
+        found.append(text)
+        progress.update(1)
+    return found
+
+
+def tracks_of(audio, rate: int):
+    """The recordings of the host's AUDIO. Raises ValueError for what is none."""
+    if not isinstance(audio, dict) or not {"waveform", "sample_rate"} <= set(audio):
+        raise ValueError(
+            f"audio is a {type(audio).__name__}, expected ComfyUI's AUDIO with waveform and sample_rate"
+        )
+    return tracks(audio["waveform"], int(audio["sample_rate"]), rate)

@@ -1,0 +1,69 @@
+"""Models that are not the host's own in the hands of its memory manager."""
+
+from pathlib import Path
+
+import comfy.model_management
+import comfy.model_patcher
+import folder_paths
+import torch
+
+from ...zsamb_core.transformers_folder import read_json
+
+FOLDER = "transformers"
+
+
+class Held(torch.nn.Module):
+    """A module of transformers in a plain one: the host notes the device on what it manages, and theirs has a
+    device of its own that cannot be set.
+    """
+
+    def __init__(self, inner: torch.nn.Module):
+        super().__init__()
+        self.inner = inner
+
+
+def hold(model: torch.nn.Module) -> comfy.model_patcher.ModelPatcher:
+    """What moves a model to the device and away."""
+    return comfy.model_patcher.ModelPatcher(
+        Held(model),
+        load_device=comfy.model_management.get_torch_device(),
+        offload_device=comfy.model_management.unet_offload_device(),
+    )
+
+
+def to_device(patcher: comfy.model_patcher.ModelPatcher) -> None:
+    comfy.model_management.load_models_gpu([patcher], force_full_load=True)
+
+
+def stop_if_asked() -> None:
+    """Raises the host's exception once the user has interrupted."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def model_folders(kinds) -> list[str]:
+    """The folders ``model`` or ``author/model`` of these model types under the transformers folders; no
+    deeper, since the host asks at every start and refresh.
+    """
+    found = set()
+    for root in map(Path, folder_paths.get_folder_paths(FOLDER)):
+        for pattern in ("*/config.json", "*/*/config.json"):
+            for config in root.glob(pattern):
+                try:
+                    kind = read_json(config.parent, config.name).get("model_type")
+                except ValueError:
+                    continue
+                if kind in kinds:
+                    found.add(config.parent.relative_to(root).as_posix())
+    return sorted(found)
+
+
+def model_folder(name: str, node: str, example: str, file: str = "config.json") -> Path:
+    """Raises ValueError that lists where it was looked for. ``example``: what to get, from Hugging Face."""
+    roots = folder_paths.get_folder_paths(FOLDER)
+    for root in roots:
+        if (Path(root) / name / file).is_file():
+            return Path(root) / name
+    raise ValueError(
+        f"{node}: the folder {name!r} with a {file} was not found, expected it in one of {', '.join(roots)}."
+        f" {example}"
+    )

@@ -1,0 +1,65 @@
+"""Weather that is asked for once in a while: the key, the cache, and the host's interrupt."""
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass
+
+from ...zsamb_core.weather import Weather
+from ...zsamb_core.weather_services import OPENWEATHERMAP, current
+from .held import stop_if_asked
+from .user_files import user_file
+
+KEY = "OPENWEATHERMAP_API_KEY"
+KEY_FILE = "openweathermap.key"
+KEPT = 64  # places
+_cache: dict[tuple[str, str], "Kept"] = {}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """``at``: seconds since the epoch."""
+
+    weather: Weather
+    at: float
+
+
+def kept(service: str, place: str, minutes: float) -> Kept | None:
+    """What was asked for no longer ago than that."""
+    found = _cache.get((service, place))
+    return found if found is not None and time.time() - found.at < 60 * minutes else None
+
+
+def key_for(service: str) -> str | None:
+    """Raises ValueError where the service needs a key and there is none."""
+    if service != OPENWEATHERMAP:
+        return None
+    file = user_file(KEY_FILE)
+    key = os.environ.get(KEY, "").strip()
+    if not key and file.is_file():
+        key = file.read_text(encoding="utf-8").strip()
+    if not key:
+        raise ValueError(
+            f"{service} needs a key, and there is none. Get one at openweathermap.org/api and put it into the"
+            f" environment variable {KEY} or the file {file}, never into a widget; or use Open-Meteo."
+        )
+    return key
+
+
+async def weather_of(service: str, place: str, minutes: float, timeout: float) -> Kept:
+    """From the cache or the service. Raises what `zsamb_core.weather_services.current` does."""
+    if (found := kept(service, place, minutes)) is not None:
+        return found
+    asked = asyncio.ensure_future(current(service, place, key_for(service), timeout))
+    try:
+        while not asked.done():
+            stop_if_asked()
+            await asyncio.wait({asked}, timeout=0.2)
+    finally:
+        asked.cancel()
+    found = Kept(asked.result(), time.time())
+    _cache.pop((service, place), None)
+    while len(_cache) >= KEPT:
+        _cache.pop(next(iter(_cache)))
+    _cache[service, place] = found
+    return found

@@ -1,0 +1,201 @@
+"""Pictures, speech, music, weather and text as one prompt."""
+
+import logging
+from math import ceil
+
+from comfy_api.latest import io
+
+from ..zsamb_core.fusion import (
+    SOURCES,
+    TEMPLATE,
+    check_template,
+    dropped,
+    escape,
+    fill,
+    lines_of,
+    unused,
+)
+from ._host.context_models import ContextModel, summarise_all
+from ._host.token_count import CLIP_READS, count_tokens
+from .context_models import CAPTION_MODEL, CONTEXT, MUSIC_MODEL, SPEECH_MODEL, SUMMARY_MODEL
+from .senses import CaptionImage, DescribeMusic, TranscribeSpeech, captions, descriptions, transcripts
+from .style_embeds import named
+
+BY_TEMPLATE, SUMMARIZE, NONE = "template", "summarize", "none"
+NODE = "ContextToPrompt"
+
+
+class ContextToPrompt(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ZSAMB_ContextToPrompt",
+            display_name=NODE,
+            category=CONTEXT,
+            description=(
+                "Pictures, speech, music, weather and words of your own as one prompt, for Prompt Set. A"
+                " source of several lines gives as many prompts."
+            ),
+            search_aliases=["multimodal prompt", "prompt fusion", "audio to prompt", "T5", "Z-SAMB"],
+            inputs=[
+                io.String.Input(
+                    "text",
+                    multiline=True,
+                    default="",
+                    tooltip="Words of your own. One line for all prompts, or one line each.",
+                ),
+                io.Combo.Input(
+                    "fusion",
+                    options=[BY_TEMPLATE, SUMMARIZE, NONE],
+                    default=BY_TEMPLATE,
+                    tooltip=(
+                        "template: as written below. summarize: the template's result, shortened by T5 as"
+                        " published, which may lose a source: the report says so. none: one source after"
+                        " another."
+                    ),
+                ),
+                io.String.Input(
+                    "template",
+                    multiline=True,
+                    default=TEMPLATE,
+                    dynamic_prompts=False,
+                    tooltip=(
+                        "Order and sentences, of {text}, {image}, {speech}, {music}, {weather}. What stands"
+                        " in [ ] is left out when a source within has nothing: {image}[, with the words"
+                        " {speech}]."
+                    ),
+                ),
+                io.String.Input(
+                    "style",
+                    default="",
+                    tooltip="Style words, kept apart from the fusion: they come out as they are.",
+                ),
+                io.MultiType.Input(
+                    "image",
+                    [io.String, io.Image],
+                    optional=True,
+                    tooltip="Text from Caption Image; or pictures, with caption_model.",
+                ),
+                io.MultiType.Input(
+                    "speech",
+                    [io.String, io.Audio],
+                    optional=True,
+                    tooltip="Text from Transcribe Speech; or a recording, with speech_model.",
+                ),
+                io.MultiType.Input(
+                    "music",
+                    [io.String, io.Audio],
+                    optional=True,
+                    tooltip="Text from Describe Music; or a recording, with music_model.",
+                ),
+                io.String.Input(
+                    "weather", optional=True, force_input=True, tooltip="Text from Describe Weather."
+                ),
+                CAPTION_MODEL.Input("caption_model", optional=True, tooltip="For pictures in image."),
+                SPEECH_MODEL.Input("speech_model", optional=True, tooltip="For a recording in speech."),
+                MUSIC_MODEL.Input("music_model", optional=True, tooltip="For a recording in music."),
+                SUMMARY_MODEL.Input("summary_model", optional=True, tooltip="For summarize."),
+            ],
+            outputs=[
+                io.String.Output(display_name="prompts", tooltip="One per line. For Prompt Set."),
+                io.String.Output(display_name="style", tooltip="The style words, untouched. For Prompt Set."),
+                io.String.Output(
+                    display_name="report", tooltip="Tokens of each prompt, and what was left out."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        text,
+        fusion,
+        template,
+        style,
+        image=None,
+        speech=None,
+        music=None,
+        weather=None,
+        caption_model: ContextModel | None = None,
+        speech_model: ContextModel | None = None,
+        music_model: ContextModel | None = None,
+        summary_model: ContextModel | None = None,
+    ) -> io.NodeOutput:
+        try:
+            check_template(template)
+            if fusion == SUMMARIZE and summary_model is None:
+                raise ValueError("fusion is summarize without a summary_model. Connect Load Summary Model.")
+            heard = ("speech", speech, speech_model, "Speech"), ("music", music, music_model, "Music")
+            for name, given, model, title in (("image", image, caption_model, "Caption"), *heard):
+                if given is not None and not isinstance(given, str) and model is None:
+                    raise ValueError(
+                        f"{name} is no text, and {title.lower()}_model is not connected. Connect Load"
+                        f" {title} Model, or text."
+                    )
+            if image is not None and not isinstance(image, str):
+                image = captions(CaptionImage, caption_model, image)
+            if speech is not None and not isinstance(speech, str):
+                speech = transcripts(TranscribeSpeech, speech_model, speech)[0]
+            if music is not None and not isinstance(music, str):
+                music = descriptions(DescribeMusic, music_model, music)[0]
+            given = dict(zip(SOURCES, (image, speech, music, weather, text), strict=True))
+            rows = lines_of({name: value or "" for name, value in given.items()})
+            prompts, notes = fuse(rows, fusion, template, summary_model)
+        except ValueError as error:
+            raise named(error, NODE) from error
+        notes = [*notes, *(note for i, p in enumerate(prompts) for note in told(i, p, style))]
+        return io.NodeOutput("\n".join(prompts), style, "\n".join(notes))
+
+
+def fuse(rows, fusion: str, template: str, summary_model) -> tuple[list[str], list[str]]:
+    """(prompts, what was left out) of the sources line by line. Raises ValueError for a prompt of nothing."""
+    order = " ".join(f"{{{name}}}" for name in ("text", *SOURCES[:-1])) if fusion == NONE else template
+    notes = [
+        warned(f"prompt {i + 1}: {name} is not in it, since the template does not name it.")
+        for i, row in enumerate(rows)
+        for name in unused(order, row)
+    ]
+    if fusion == SUMMARIZE:
+        long = [fill(order, row) for row in rows]
+        prompts = summarise_all(summary_model, long) if all(long) else long
+        for i, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
+            in_it = {name: value for name, value in row.items() if name not in unused(order, row)}
+            notes += [
+                warned(f"prompt {i + 1}: the summary dropped {name} ({in_it[name]!r}).")
+                for name in dropped(in_it, prompt)
+            ]
+        prompts = [escape(prompt) for prompt in prompts]
+    else:
+        # Words of the user's own may weigh with brackets; what a model wrote may not.
+        prompts = [
+            fill(order, {name: value if name == "text" else escape(value) for name, value in row.items()})
+            for row in rows
+        ]
+    for i, prompt in enumerate(prompts):
+        if not prompt:
+            raise ValueError(
+                f"prompt {i + 1} is empty: no source has text for it. Connect a source, or write text."
+            )
+    return prompts, notes
+
+
+def told(index: int, prompt: str, style: str) -> list[str]:
+    """A line on a prompt's length, as Prompt Set will write it."""
+    count = count_tokens(f"{prompt} {style.strip()}".strip())
+    line = f"prompt {index + 1}: {count} tokens"
+    if count <= CLIP_READS:
+        return [f"{line}."]
+    pieces = ceil((count - 2) / (CLIP_READS - 2))
+    return [
+        warned(
+            f"{line}, more than the {CLIP_READS} that CLIP reads at once: it gets them in {pieces} pieces."
+        )
+    ]
+
+
+def warned(line: str) -> str:
+    logging.warning("%s: %s", NODE, line)
+    return line
+
+
+NODES = [ContextToPrompt]

@@ -1,0 +1,113 @@
+"""Loaders of the models that turn pictures, speech, music and long texts into prompt text."""
+
+from comfy_api.latest import io
+
+from ._host.context_models import CAPTION, MUSIC, SPEECH, SUMMARY, Kind, load
+from .style_aligned import CATEGORY
+from .style_embeds import named
+
+# Each carries a _host.context_models.ContextModel.
+CAPTION_MODEL = io.Custom("CAPTION_MODEL")
+SPEECH_MODEL = io.Custom("SPEECH_MODEL")
+MUSIC_MODEL = io.Custom("MUSIC_MODEL")
+SUMMARY_MODEL = io.Custom("SUMMARY_MODEL")
+CONTEXT = f"{CATEGORY}/context"
+
+
+class Loader(io.ComfyNode):
+    """What the loaders share; each names its kind, its output and its texts."""
+
+    KIND: Kind
+    OUTPUT: type
+    ID: str
+    TITLE: str
+    ABOUT: str
+    WHERE: str
+    ALIASES: list[str]
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id=cls.ID,
+            display_name=cls.TITLE,
+            category=CONTEXT,
+            description=cls.ABOUT,
+            search_aliases=[*cls.ALIASES, "ContextToPrompt", "Z-SAMB"],
+            inputs=[
+                io.Combo.Input("name", options=cls.KIND.listed(), default=cls.KIND.example, tooltip=cls.WHERE)
+            ],
+            outputs=[cls.OUTPUT.Output(display_name=cls.OUTPUT.io_type.lower())],
+        )
+
+    @classmethod
+    def validate_inputs(cls, name):
+        """In place of the host's look into the list: the recommended model is there, or said to be missing,
+        before anything runs.
+        """
+        try:
+            cls.KIND.path(name, cls.TITLE)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(cls, name) -> io.NodeOutput:
+        try:
+            return io.NodeOutput(load(cls.KIND, name, cls.TITLE))
+        except ValueError as error:
+            raise named(error, cls.TITLE) from error
+
+    @classmethod
+    def fingerprint_inputs(cls, name):
+        path = cls.KIND.path(name, cls.TITLE)
+        return max(f.stat().st_mtime_ns for f in (path.iterdir() if path.is_dir() else [path]))
+
+
+class LoadCaptionModel(Loader):
+    KIND, OUTPUT, ID = CAPTION, CAPTION_MODEL, "ZSAMB_LoadCaptionModel"
+    TITLE = "Load Caption Model"
+    ABOUT = "A BLIP that says in words what a picture shows, from a transformers folder."
+    WHERE = (
+        "A folder under models/transformers, for example Salesforce/blip-image-captioning-base from Hugging"
+        " Face."
+    )
+    ALIASES = ["BLIP", "image to text", "interrogator"]
+
+
+class LoadSpeechModel(Loader):
+    KIND, OUTPUT, ID = SPEECH, SPEECH_MODEL, "ZSAMB_LoadSpeechModel"
+    TITLE = "Load Speech Model"
+    ABOUT = (
+        "A Whisper of any size that writes down speech: a transformers folder, or OpenAI's own .pt with the"
+        " openai-whisper package."
+    )
+    WHERE = (
+        "A folder under models/transformers, for example openai/whisper-small from Hugging Face, or a .pt"
+        " under models/whisper."
+    )
+    ALIASES = ["Whisper", "speech to text", "ASR"]
+
+
+class LoadMusicModel(Loader):
+    KIND, OUTPUT, ID = MUSIC, MUSIC_MODEL, "ZSAMB_LoadMusicModel"
+    TITLE = "Load Music Model"
+    ABOUT = (
+        "A CLAP that compares sound with words: a transformers folder, or LAION's own .pt with the laion-clap"
+        " package."
+    )
+    WHERE = (
+        "A folder under models/transformers, for example laion/clap-htsat-unfused from Hugging Face, or a .pt"
+        " under models/clap."
+    )
+    ALIASES = ["CLAP", "laion", "audio to text"]
+
+
+class LoadSummaryModel(Loader):
+    KIND, OUTPUT, ID = SUMMARY, SUMMARY_MODEL, "ZSAMB_LoadSummaryModel"
+    TITLE = "Load Summary Model"
+    ABOUT = "A T5 that shortens texts, from a transformers folder, for ContextToPrompt."
+    WHERE = "A folder under models/transformers, for example google-t5/t5-small from Hugging Face."
+    ALIASES = ["T5", "summarize"]
+
+
+NODES = [LoadCaptionModel, LoadSpeechModel, LoadMusicModel, LoadSummaryModel]

@@ -1,0 +1,19 @@
+"""Tiny models of transformers' classes, saved once."""
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """Folders by kind: blip, whisper, english (a Whisper of English alone), clap, fused, t5."""
+    from tools import tiny_models
+
+    root = tmp_path_factory.mktemp("tiny")
+    return {
+        "blip": tiny_models.save_blip(root / "blip"),
+        "whisper": tiny_models.save_whisper(root / "whisper"),
+        "english": tiny_models.save_whisper(root / "english", multilingual=False),
+        "clap": tiny_models.save_clap(root / "clap"),
+        "fused": tiny_models.save_clap(root / "fused", fused=True),
+        "t5": tiny_models.save_t5(root / "t5"),
+    }

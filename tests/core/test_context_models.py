@@ -1,0 +1,318 @@
+"""BLIP, Whisper, CLAP and T5 by our loaders, against transformers' own high-level calls on the same files."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from zsamb_core.caption import as_sentence, load_caption_model
+from zsamb_core.clap import load_clap
+from zsamb_core.music import SHIPPED, embed_track, matches, read_label_sets
+from zsamb_core.speech import LANGUAGES, RATE, TEMPERATURES, load_whisper, transcribe
+from zsamb_core.summary import load_summary_model
+
+
+def nothing(*_):
+    pass
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(0)
+    sizes = ((60, 80), (48, 48), (100, 30), (33, 47), (64, 64), (50, 90), (70, 70), (48, 96), (31, 31))
+    return [Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)) for size in sizes]
+
+
+def captions(model, *settings):
+    return [text for part in model.captions(*settings, nothing) for text in part]
+
+
+@pytest.mark.parametrize("prefix", ["", "a photo of"])
+@pytest.mark.parametrize("length, beams", [(20, 1), (7, 3)])
+def test_captions_are_transformers_own(tiny, pictures, prefix, length, beams):
+    from transformers import BlipForConditionalGeneration, BlipProcessor
+
+    ours = captions(load_caption_model(tiny["blip"]), pictures, prefix, length, beams)
+    processor = BlipProcessor.from_pretrained(tiny["blip"], backend="pil")
+    model = BlipForConditionalGeneration.from_pretrained(tiny["blip"]).eval()
+    theirs = []
+    for picture in pictures:  # one by one, so a batch changes nothing either
+        given = processor(images=picture, text=prefix or None, return_tensors="pt")
+        ids = model.generate(**given, max_new_tokens=length, num_beams=beams)
+        theirs.append(processor.decode(ids[0], skip_special_tokens=True))
+    assert ours == theirs and len(set(ours)) > 4
+    if prefix:
+        assert all(text.startswith(prefix) for text in ours)
+
+
+def test_captions_as_sentences():
+    assert as_sentence(" a cat  on\na mat ") == "a cat on a mat."
+    assert as_sentence("is it? ") == "is it?" and as_sentence("  ") == ""
+
+
+def sound(seconds, seed=0):
+    """Noise that comes and goes, (n,) at Whisper's rate."""
+    generator = torch.Generator().manual_seed(seed)
+    track = torch.randn(round(seconds * RATE), generator=generator) * 0.1
+    return track * torch.cos(torch.arange(len(track)) / RATE * math.pi) ** 2
+
+
+def heard(model, track, language=None, translate=False, progress=nothing):
+    return transcribe(model, track, language, translate, nothing, progress)
+
+
+SETTINGS = {
+    "compression_ratio_threshold": 1.35, "logprob_threshold": -1.0, "no_speech_threshold": 0.6,
+    "condition_on_prev_tokens": False, "num_beams": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("seconds", [0.01, 4, 30, 31, 75])
+@pytest.mark.parametrize("language, translate", [("it", False), ("de", True)])
+def test_transcripts_are_transformers_own(tiny, seconds, language, translate):
+    """The paper's settings, sampling among them, short form and long form: the same tokens, but for those
+    that the model wrote after the recording's end.
+    """
+    track = sound(seconds)
+    model = load_whisper(tiny["whisper"])
+    ours = heard(model, track, language, translate)
+    longer = {"truncation": False, "padding": "longest"} if seconds > 30 else {}
+    given = model.features(
+        track.numpy(), sampling_rate=RATE, return_attention_mask=True, return_tensors="pt", **longer
+    )
+    torch.manual_seed(0)
+    theirs = model.model.generate(
+        **given, return_timestamps=True, return_segments=True, language=language,
+        task="translate" if translate else "transcribe", temperature=TEMPERATURES, **SETTINGS,
+    )  # fmt: skip
+    kept = [part for part in theirs["segments"][0] if part["start"] < seconds]
+    assert len(ours.segments) == len(kept)
+    for mine, other in zip(ours.segments, kept, strict=True):
+        text = model.tokenizer.decode(other["tokens"], skip_special_tokens=True)
+        assert mine == {"start": float(other["start"]), "end": float(other["end"]), "text": text.strip()}
+    if len(kept) == len(theirs["segments"][0]):
+        text = model.tokenizer.decode(theirs["sequences"][0], skip_special_tokens=True)
+        assert ours.text == " ".join(text.split())
+    assert ours.language == language and (ours.text or ours.warnings == ["no speech was found"])
+
+
+@pytest.mark.parametrize("seconds", [30, 45])
+def test_transcripts_are_the_pipeline_s_where_nothing_is_sampled(tiny, seconds, monkeypatch):
+    """The pipeline draws random numbers for itself, so at temperature 0 alone."""
+    from transformers import pipeline
+
+    from zsamb_core import speech
+
+    monkeypatch.setattr(speech, "TEMPERATURES", (0.0,))
+    track = sound(seconds)
+    ours = heard(load_whisper(tiny["whisper"]), track, "fr")
+    ask = pipeline("automatic-speech-recognition", str(tiny["whisper"]), device="cpu")
+    theirs = ask(
+        {"raw": track.numpy(), "sampling_rate": RATE},
+        return_timestamps=True,
+        generate_kwargs={"language": "fr", "task": "transcribe", "temperature": (0.0,), **SETTINGS},
+    )
+    assert len(ours.text) > 5 and " ".join(theirs["text"].split()).startswith(ours.text)
+
+
+def test_the_language_is_found_as_transformers_finds_it(tiny):
+    model = load_whisper(tiny["whisper"])
+    track = sound(6)
+    ours = heard(model, track)
+    given = model.features(track.numpy(), sampling_rate=RATE, return_tensors="pt")
+    (token,) = model.model.detect_language(given["input_features"]).tolist()
+    assert model.tokenizer.convert_ids_to_tokens(token) == f"<|{ours.language}|>"
+    assert heard(model, track, ours.language).text == ours.text
+
+
+def test_the_transcript_is_the_same_every_time_and_random_numbers_are_left_alone(tiny):
+    model = load_whisper(tiny["whisper"])
+    torch.manual_seed(7)
+    before = torch.random.get_rng_state()
+    first = heard(model, sound(8), "en")
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(8)
+    assert heard(model, sound(8), "en") == first
+
+
+def test_silence_is_not_made_into_words(tiny):
+    model = load_whisper(tiny["whisper"])
+    for track in (torch.zeros(RATE), torch.zeros(90 * RATE), torch.randn(5 * RATE) * 1e-5):
+        found = heard(model, track)
+        assert found.text == "" and found.language is None
+        assert "nothing to hear" in found.warnings[0]
+
+
+def test_progress_and_interrupt(tiny):
+    model = load_whisper(tiny["whisper"])
+    seconds = []
+    heard(model, sound(70), "en", progress=seconds.append)
+    assert seconds[0] == 0 and seconds == sorted(seconds) and 20 < seconds[-1] < 70
+
+    class Stopped(Exception):
+        pass
+
+    def stop():
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        transcribe(model, sound(70), "en", False, stop, nothing)
+    with pytest.raises(Stopped):
+        list(load_summary_model(tiny["t5"]).summaries(["a cat"], stop))
+    picture = Image.new("RGB", (48, 48))
+    with pytest.raises(Stopped):
+        list(load_caption_model(tiny["blip"]).captions([picture], "", 20, 1, stop))
+
+
+def test_a_model_of_english_alone(tiny):
+    model = load_whisper(tiny["english"])
+    assert model.languages == [] and heard(model, sound(3)).language == "en"
+    assert heard(model, sound(3), "en").text == heard(model, sound(3)).text
+    with pytest.raises(ValueError, match="knows English alone, and the language 'it' was asked for"):
+        heard(model, sound(3), "it")
+    with pytest.raises(ValueError, match="knows English alone, and translate was asked for"):
+        heard(model, sound(3), None, True)
+    with pytest.raises(ValueError, match="does not know the language 'ru'"):
+        heard(load_whisper(tiny["whisper"]), sound(3), "ru")
+
+
+def test_the_languages_are_whisper_s():
+    from transformers.models.whisper.tokenization_whisper import LANGUAGES as THEIRS
+
+    assert sorted(THEIRS) == list(LANGUAGES)
+
+
+@pytest.mark.parametrize("kind", ["clap", "fused"])
+def test_labels_are_ranked_as_transformers_ranks_them(tiny, kind):
+    """transformers' zero-shot pipeline on sounds of one window: the same probabilities."""
+    from transformers import pipeline
+
+    model = load_clap(tiny[kind])
+    assert (model.rate, model.window) == (48_000, 480_000)
+    part = read_label_sets(SHIPPED)["mood"]
+    ask = pipeline("zero-shot-audio-classification", str(tiny[kind]), device="cpu")
+    for track in (sound(4, 1), sound(30, 2)):  # 1.3 s and 10 s at CLAP's rate
+        (near,) = matches(model, torch.stack(list(embed_track(model, track))), {"mood": part}).values()
+        theirs = ask(
+            track.numpy(),
+            candidate_labels=list(part.labels),
+            hypothesis_template=part.prompt.replace("{label}", "{}"),
+        )
+        shares = {answer["label"]: answer["score"] for answer in theirs}
+        assert {m.label: m.probability for m in near} == pytest.approx(shares, abs=2e-6)
+        assert len(set(np.round(list(shares.values()), 6))) > 10
+
+
+def test_ten_minutes_of_music_count_in_full(tiny):
+    """The end of a long piece changes what is heard, and the same piece is heard the same."""
+    model = load_clap(tiny["clap"])
+    long = sound(60, 3).repeat(30)  # at CLAP's rate, ten minutes
+    assert len(long) == 600 * 48_000
+    embeds = torch.stack(list(embed_track(model, long)))
+    assert len(embeds) == 60
+    again = torch.stack(list(embed_track(model, long[: 100 * 48_000])))
+    assert torch.equal(embeds[:10], again)
+
+
+def test_a_mood_round_trip_on_a_checkpoint(tiny):
+    """Sounds whose embedding is set to that of a label's text, everything else the checkpoint's own."""
+    model = load_clap(tiny["clap"])
+    sets = read_label_sets(SHIPPED)
+    for name, part in sets.items():
+        embeds = model.embed_texts([part.prompt.replace("{label}", label) for label in part.labels])
+        for label, text in zip(part.labels, embeds, strict=True):
+            assert matches(model, text[None], sets)[name][0].label == label
+
+
+TEXTS = [
+    "a cat playing with a ball in the grass. a pair of keys lying on the table in the garden.",
+    "a cat " * 300,
+]
+
+
+def test_summaries_are_transformers_own(tiny):
+    from transformers import AutoTokenizer, T5ForConditionalGeneration
+
+    ours = list(load_summary_model(tiny["t5"]).summaries(TEXTS, nothing))
+    tokenizer = AutoTokenizer.from_pretrained(tiny["t5"])
+    model = T5ForConditionalGeneration.from_pretrained(tiny["t5"]).eval()
+    for text, summary in zip(TEXTS, ours, strict=True):
+        ids = tokenizer(f"summarize: {text}", return_tensors="pt", truncation=True).input_ids
+        found = model.generate(
+            ids, max_length=50, min_length=5, length_penalty=1.5, num_beams=4, early_stopping=True
+        )
+        theirs = tokenizer.decode(found[0], skip_special_tokens=True)
+        assert summary == " ".join(theirs.split()) and summary
+
+
+LOADERS = {"blip": load_caption_model, "whisper": load_whisper, "clap": load_clap, "t5": load_summary_model}
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_folders_that_are_not_what_they_should_be(tiny, tmp_path, kind):
+    load = LOADERS[kind]
+    other = "t5" if kind != "t5" else "blip"
+    with pytest.raises(ValueError, match=f"{other}: config.json names a model of type '{other}', expected"):
+        load(tiny[other])
+    with pytest.raises(ValueError, match="absent has no config.json that can be read"):
+        load(tmp_path / "absent")
+    part = shutil.copytree(tiny[kind], tmp_path / "part")
+    file = part / "model.safetensors"
+    from safetensors.torch import load_file, save_file
+
+    state = load_file(file)
+    gone = next(name for name in state if name.endswith("layer_norm.weight") or "norm1.weight" in name
+                or "LayerNorm.weight" in name or "layernorm" in name)  # fmt: skip
+    save_file({n: t for n, t in state.items() if n != gone}, file, {"format": "pt"})
+    with pytest.raises(ValueError, match="part: the weights lack 1 tensors .*would be random"):
+        load(part)
+    file.write_bytes(b"no tensors")
+    with pytest.raises(ValueError, match="part cannot be loaded by transformers"):
+        load(part)
+    file.unlink()
+    with pytest.raises(ValueError, match="part has no weights, expected model.safetensors or pytorch_model"):
+        load(part)
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_a_checkpoint_that_torch_saved_loads_alike(tiny, tmp_path, kind, pictures):
+    """Some of the real ones have pytorch_model.bin alone."""
+    from safetensors.torch import load_file
+
+    old = shutil.copytree(tiny[kind], tmp_path / "old")
+    state = load_file(old / "model.safetensors")
+    (old / "model.safetensors").unlink()
+    torch.save(state, old / "pytorch_model.bin")
+    a, b = (LOADERS[kind](folder).model.state_dict() for folder in (tiny[kind], old))
+    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_code_in_a_pickle_is_not_run(tiny, tmp_path):
+    import os
+
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    old = shutil.copytree(tiny["blip"], tmp_path / "old")
+    (old / "model.safetensors").unlink()
+    torch.save({"x": Trap()}, old / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="old cannot be loaded"):
+        load_caption_model(old)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_without_its_tokenizer(tiny, tmp_path):
+    for kind, load in LOADERS.items():
+        bare = shutil.copytree(tiny[kind], tmp_path / kind)
+        for file in bare.iterdir():
+            if file.name.startswith(("tokenizer", "vocab", "merges")):
+                file.unlink()
+        with pytest.raises(ValueError, match=f"{kind} has no tokenizer, expected one of tokenizer.json"):
+            load(bare)
+    config = json.loads((tiny["t5"] / "config.json").read_text())
+    assert config["model_type"] == "t5"

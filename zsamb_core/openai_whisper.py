@@ -1,0 +1,87 @@
+"""OpenAI's own Whisper checkpoints (``small.pt`` and so on), by the openai-whisper package, an extra."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .extras import wanted
+from .speech import COMPRESSION, LOGPROB, NO_SPEECH, TEMPERATURES, Progress, SpeechModel, Transcript
+from .watch import Watch
+
+
+@dataclass(frozen=True)
+class OpenAIWhisper:
+    """``model``: the package's Whisper; ``package``: the package itself."""
+
+    model: Any
+    package: Any
+
+    @property
+    def languages(self) -> list[str]:
+        return list(self.package.tokenizer.LANGUAGES) if self.model.is_multilingual else []
+
+    def heard(
+        self, track: Tensor, language: str | None, translate: bool, watch: Watch, progress: Progress
+    ) -> Transcript:
+        found = self.package.transcribe(
+            _Watched(self.model, watch, progress),
+            track,
+            language=language,
+            task="translate" if translate else "transcribe",
+            temperature=TEMPERATURES,
+            compression_ratio_threshold=COMPRESSION["openai-whisper"],
+            logprob_threshold=LOGPROB,
+            no_speech_threshold=NO_SPEECH,
+            condition_on_previous_text=False,
+            fp16=next(self.model.parameters()).dtype == torch.float16,
+            verbose=None,
+        )
+        segments = [
+            {"start": float(part["start"]), "end": float(part["end"]), "text": part["text"].strip()}
+            for part in found["segments"]
+        ]
+        return Transcript(" ".join(found["text"].split()), found["language"], segments)
+
+
+class _Watched:
+    """The model, but each window that it decodes is seen: the package has no other way to look in."""
+
+    def __init__(self, model: Any, watch: Watch, progress: Progress):
+        self._model, self._watch, self._progress, self._seconds = model, watch, progress, 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def decode(self, mel: Tensor, options: Any) -> Any:
+        self._watch()
+        if options.temperature == 0:
+            self._progress(self._seconds)
+            self._seconds += mel.shape[-1] / 100
+        return self._model.decode(mel, options)
+
+
+def load_openai_whisper(file: str | Path) -> SpeechModel:
+    """A ``.pt`` of OpenAI's format, read by torch's restricted unpickler. Raises ValueError for another
+    file, and when the package is not installed.
+    """
+    file = Path(file)
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        dims, weights = dict(checkpoint["dims"]), checkpoint["model_state_dict"]
+    except Exception as error:  # torch raises whatever its parts raise
+        raise ValueError(
+            f"{file.name} is no Whisper checkpoint of OpenAI's ({type(error).__name__}), expected a .pt with"
+            " dims and model_state_dict, such as small.pt. Get it again from its source."
+        ) from error
+    whisper = wanted(
+        "whisper", "openai-whisper", f"{file.name} is a checkpoint of OpenAI's", "openai/whisper-small"
+    )
+    try:
+        model = whisper.Whisper(whisper.ModelDimensions(**dims))
+        model.load_state_dict(weights)
+    except Exception as error:
+        raise ValueError(f"{file.name} cannot be loaded by openai-whisper ({error}).") from error
+    return OpenAIWhisper(model.float().eval(), whisper)

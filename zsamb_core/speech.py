@@ -1,0 +1,170 @@
+"""Speech to text by Whisper (Radford, Kim, Xu, Brockman, McLeavey, Sutskever, arXiv 2212.04356).
+
+From a transformers folder, or from an OpenAI ``.pt`` checkpoint by way of the openai-whisper package. Both go
+through long recordings as section 4.5 of the paper does: windows of 30 s that start where the last whole
+segment ended, and hotter sampling where the text repeats itself or is unlikely.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .transformers_folder import LOCAL, kind_of, load_tokenizer, load_whole, loading
+from .watch import Watch, on_every_token
+from .waveform import FLOOR, is_silent, loudness
+
+RATE = 16_000
+WINDOW = 30 * RATE
+KINDS = {"whisper": "Whisper"}
+# The paper's: temperatures in turn until the text is likely enough and does not repeat itself.
+TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+LOGPROB, NO_SPEECH = -1.0, 0.6
+# transformers takes the ratio over token ids, openai-whisper over text: each has its own figure.
+# Whisper's codes, "yue" from large-v3 on.
+_CODES = (
+    "af am ar as az ba be bg bn bo br bs ca cs cy da de el en es et eu fa fi fo fr gl gu ha haw he hi"
+    " hr ht hu hy id is it ja jw ka kk km kn ko la lb ln lo lt lv mg mi mk ml mn mr ms mt my ne nl nn"
+    " no oc pa pl ps pt ro ru sa sd si sk sl sn so sq sr su sv sw ta te tg th tk tl tr tt uk ur uz vi"
+    " yi yo yue zh"
+)
+LANGUAGES = tuple(_CODES.split())
+COMPRESSION = {"transformers": 1.35, "openai-whisper": 2.4}
+Progress = Callable[[float], None]  # seconds heard
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """``text`` on one line; ``language`` as Whisper's code, None where nothing was heard; ``segments``:
+    {"start", "end" (seconds), "text"}.
+    """
+
+    text: str
+    language: str | None
+    segments: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+class SpeechModel(Protocol):
+    @property
+    def model(self) -> Any: ...
+
+    @property
+    def languages(self) -> list[str]:
+        """Codes that can be asked for; none for a model of English alone."""
+        ...
+
+    def heard(
+        self, track: Tensor, language: str | None, translate: bool, watch: Watch, progress: Progress
+    ) -> Transcript: ...
+
+
+def transcribe(
+    model: SpeechModel,
+    track: Tensor,
+    language: str | None,
+    translate: bool,
+    watch: Watch,
+    progress: Progress,
+) -> Transcript:
+    """The text of a (n,) track at ``RATE`` Hz. ``language``: Whisper's code, or None to detect it;
+    ``translate``: into English. Silence is "" with a warning. The same every time: where the text is
+    sampled, from the same random numbers. Raises ValueError for a language that the model does not know.
+    """
+    if not model.languages and (translate or language not in (None, "en")):
+        asked = "translate" if translate else f"the language {language!r}"
+        raise ValueError(
+            f"the speech model knows English alone, and {asked} was asked for. Use a multilingual one such as"
+            " openai/whisper-small."
+        )
+    if model.languages and language is not None and language not in model.languages:
+        raise ValueError(f"the speech model does not know the language {language!r}")
+    if is_silent(track, RATE):
+        said = f"nothing to hear: the loudest moment is at {loudness(track, RATE):.0f} dB, below {FLOOR:.0f}"
+        return Transcript("", None, warnings=[said])
+    device = next(model.model.parameters()).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
+        torch.manual_seed(0)
+        found = model.heard(track, language, translate, watch, progress)
+    if not found.text:
+        found.warnings.append("no speech was found")
+    return found
+
+
+@dataclass(frozen=True)
+class TransformersWhisper:
+    """transformers' model, feature extractor and tokenizer."""
+
+    model: Any
+    features: Any
+    tokenizer: Any
+
+    @property
+    def languages(self) -> list[str]:
+        return [token[2:-2] for token in getattr(self.model.generation_config, "lang_to_id", None) or {}]
+
+    def heard(
+        self, track: Tensor, language: str | None, translate: bool, watch: Watch, progress: Progress
+    ) -> Transcript:
+        parameter = next(self.model.parameters())
+        longer = {"truncation": False, "padding": "longest"} if len(track) > WINDOW else {}
+        given = self.features(
+            track.numpy(), sampling_rate=RATE, return_attention_mask=True, return_tensors="pt", **longer
+        )
+        features = given["input_features"].to(parameter.device, parameter.dtype)
+        settings: dict[str, Any] = {
+            "return_timestamps": True,
+            "return_segments": True,
+            "condition_on_prev_tokens": False,
+            "temperature": TEMPERATURES,
+            "compression_ratio_threshold": COMPRESSION["transformers"],
+            "logprob_threshold": LOGPROB,
+            "no_speech_threshold": NO_SPEECH,
+        }
+        if self.languages:
+            if language is None:
+                token = int(self.model.detect_language(features)[0])
+                codes = {id_: name[2:-2] for name, id_ in self.model.generation_config.lang_to_id.items()}
+                language = codes[token]
+            settings |= {"language": language, "task": "translate" if translate else "transcribe"}
+        # Newer transformers tell how far they are.
+        if "monitor_progress" in inspect.signature(self.model.generate).parameters:
+            settings["monitor_progress"] = lambda seek: progress(float(seek[0, 0]) / 100)
+        found = self.model.generate(
+            features,
+            attention_mask=given["attention_mask"].to(parameter.device),
+            stopping_criteria=on_every_token(watch),
+            **settings,
+        )
+        # The last window is padded with silence, in which the model goes on; that is not in the recording.
+        kept = [part for part in found["segments"][0] if float(part["start"]) < len(track) / RATE]
+        tokens = torch.cat([part["tokens"] for part in kept]) if kept else []
+        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        segments = [
+            {
+                "start": float(part["start"]),
+                "end": float(part["end"]),
+                "text": self.tokenizer.decode(part["tokens"], skip_special_tokens=True).strip(),
+            }
+            for part in kept
+        ]
+        return Transcript(" ".join(text.split()), language or "en", segments)
+
+
+def load_whisper(folder: str | Path) -> SpeechModel:
+    """A transformers folder. Raises ValueError that names it, what was found and what was expected."""
+    folder = Path(folder)
+    kind = kind_of(folder, KINDS, "openai/whisper-small")
+    import transformers
+
+    # The output layer shares the token table's weights.
+    model = load_whole(
+        transformers.WhisperForConditionalGeneration, folder, KINDS[kind], lambda k: k.startswith("proj_out")
+    )
+    with loading(folder, KINDS[kind]):
+        features = transformers.WhisperFeatureExtractor.from_pretrained(folder, **LOCAL)
+    return TransformersWhisper(model, features, load_tokenizer(folder, KINDS[kind]))

@@ -1,0 +1,99 @@
+"""Folders as transformers saves models: told by their config, loaded whole, from the disk alone.
+
+transformers is imported when a model is loaded. Nothing is downloaded.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model")
+LOCAL: dict[str, Any] = {"local_files_only": True}
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """Raises ValueError where the file is missing or no JSON object."""
+    try:
+        found = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{folder.name} has no {name} that can be read ({type(error).__name__}), expected a folder as"
+            " transformers saves models."
+        ) from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{folder.name}: {name} is a {type(found).__name__}, expected an object")
+    return found
+
+
+def kind_of(folder: Path, kinds: Mapping[str, str], example: str) -> str:
+    """The model type, one of ``kinds`` (type to its name for people), of a folder that has weights. Raises
+    ValueError for others.
+    """
+    kind = read_json(folder, "config.json").get("model_type")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ValueError(
+            f"{folder.name}: config.json names a model of type {kind!r}, expected"
+            f" {'one of ' if len(kinds) > 1 else ''}{', '.join(kinds)} ({', '.join(kinds.values())})."
+        )
+    if not any(next(folder.glob(pattern), None) for pattern in ("*.safetensors", "pytorch_model*.bin")):
+        raise ValueError(
+            f"{folder.name} has no weights, expected model.safetensors or pytorch_model.bin. Get that file of"
+            f" the model, for example of {example} on Hugging Face."
+        )
+    return kind
+
+
+@contextmanager
+def loading(folder: Path, what: str) -> Iterator[None]:
+    """Whatever transformers raises within becomes a ValueError that names the folder."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"{folder.name} cannot be loaded by transformers ({type(error).__name__}: {error}), expected a"
+            f" folder as it saves a {what}."
+        ) from error
+
+
+def load_whole(make: Any, folder: Path, what: str, missing_ok: Callable[[str], bool]) -> Any:
+    """A transformers class's model in fp32, for evaluation, from safetensors or, unpickled by torch's
+    restricted reader, ``pytorch_model.bin``. Raises ValueError for a file that lacks weights other than
+    those of which ``missing_ok``: transformers would make them up at random.
+    """
+    with loading(folder, what):
+        model, info = make.from_pretrained(
+            folder, dtype=torch.float32, weights_only=True, output_loading_info=True, **LOCAL
+        )
+    missing = sorted(key for key in info["missing_keys"] if not missing_ok(key))
+    if missing:
+        raise ValueError(
+            f"{folder.name}: the weights lack {len(missing)} tensors ({missing[0]} and so on), which would"
+            " be random. Expected the whole model; get it again from its source."
+        )
+    return model.eval()
+
+
+def load_tokenizer(folder: Path, what: str) -> Any:
+    """Raises ValueError for a folder without one: newer transformers makes an empty one then."""
+    if not any((folder / name).is_file() for name in VOCABULARIES):
+        raise ValueError(
+            f"{folder.name} has no tokenizer, expected one of {', '.join(VOCABULARIES)}. Get the tokenizer's"
+            " files of the model too."
+        )
+    import transformers
+
+    with loading(folder, what):
+        return transformers.AutoTokenizer.from_pretrained(folder, **LOCAL)
+
+
+def by_pil() -> dict[str, Any]:
+    """Settings that make transformers' image processors resize by PIL, as the models were published;
+    torchvision differs by a level here and there.
+    """
+    import transformers
+
+    return {"backend": "pil"} if int(transformers.__version__.split(".")[0]) >= 5 else {"use_fast": False}

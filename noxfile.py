@@ -10,27 +10,34 @@ nox.options.sessions = ["tests"]
 # nox gives each session an environment of its own; torch is large, so these share one.
 nox.options.default_venv_backend = "none"
 
-VENV = Path(__file__).parent / ".nox" / "z-samb"
-PYTHON = str(VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+VENVS = Path(__file__).parent / ".nox"
+# laion-clap wants an older numpy than the rest, so the extras have an environment of their own.
+MAIN, EXTRAS = "z-samb", "z-samb-extras"
 # torchaudio and torchvision are built against one torch each, and the host imports all three.
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 
 
-def set_up(session: nox.Session, *extra: str) -> None:
+def python_of(venv: str) -> str:
+    return str(VENVS / venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+
+
+def set_up(session: nox.Session, *extra: str, venv: str = MAIN) -> None:
     """Find or fetch ComfyUI, then install torch, what that ComfyUI asks for, and ``extra``."""
-    if not Path(PYTHON).exists():
-        session.run(sys.executable, "-m", "virtualenv", "--quiet", str(VENV), external=True)  # comes with nox
-    found = session.run(PYTHON, "tools/host.py", silent=True, external=True)
+    python = python_of(venv)
+    if not Path(python).exists():
+        # virtualenv comes with nox
+        session.run(sys.executable, "-m", "virtualenv", "--quiet", str(VENVS / venv), external=True)
+    found = session.run(python, "tools/host.py", silent=True, external=True)
     assert isinstance(found, str)
     host = found.strip().splitlines()[-1]
     session.env["COMFYUI_PATH"] = host
     session.log(f"ComfyUI: {host}. Installing what it needs; the first time this takes minutes.")
     install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    session.run(PYTHON, *install, *TORCH, "-r", f"{host}/requirements.txt", *extra, external=True)
+    session.run(python, *install, *TORCH, "-r", f"{host}/requirements.txt", *extra, external=True)
 
 
-def run(session: nox.Session, *module_and_args: str) -> None:
-    session.run(PYTHON, "-m", *module_and_args, external=True)
+def run(session: nox.Session, *module_and_args: str, venv: str = MAIN) -> None:
+    session.run(python_of(venv), "-m", *module_and_args, external=True)
 
 
 @nox.session
@@ -48,6 +55,13 @@ def tests(session: nox.Session) -> None:
         run(session, "ruff", "check", ".")
         run(session, "mypy")
     run(session, "pytest", *session.posargs)
+
+
+@nox.session
+def extras(session: nox.Session) -> None:
+    """What needs openai-whisper and laion-clap, with the network closed."""
+    set_up(session, "pytest>=8", "openai-whisper==20250625", "laion-clap==1.1.7", venv=EXTRAS)
+    run(session, "pytest", "tests/extras", *session.posargs, venv=EXTRAS)
 
 
 @nox.session

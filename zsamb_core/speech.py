@@ -142,7 +142,7 @@ class TransformersWhisper:
         )
         # The last window is padded with silence, in which the model goes on; that is not in the recording.
         kept = [part for part in found["segments"][0] if float(part["start"]) < len(track) / RATE]
-        tokens = torch.cat([part["tokens"] for part in kept]) if kept else []
+        tokens: Any = torch.cat([part["tokens"] for part in kept]) if kept else []
         text = self.tokenizer.decode(tokens, skip_special_tokens=True)
         segments = [
             {

@@ -68,9 +68,14 @@ async def current(service: str, place: str, key: str | None, timeout: float, ret
     where = read_place(place)
     if isinstance(where, str):
         where = ",".join(part.strip() for part in where.split(","))
-    if service == OPENWEATHERMAP:
+    if service != OPENWEATHERMAP:
+        return await _open_meteo(where, timeout, retry)
+    try:
         return await _openweathermap(where, key or "", timeout, retry)
-    return await _open_meteo(where, timeout, retry)
+    except ValueError as error:
+        # The service's answer may repeat the key.
+        said = str(error).replace(key, "(key)") if key else str(error)
+        raise type(error)(said) from None
 
 
 async def _openweathermap(where: str | Coordinates, key: str, timeout: float, retry: float) -> Weather:
@@ -202,7 +207,7 @@ async def _get(
             continue
         if status == 200:
             return _object(service, body)
-        said = _said(body, asked.get("appid"))
+        said = _said(body)
         if status in (401, 403):
             raise ValueError(
                 f"{service} refuses the key ({status}{said}). New keys work after some hours; look at the key"
@@ -228,16 +233,14 @@ def _object(service: str, body: bytes) -> dict[str, Any]:
         return found
 
 
-def _said(body: bytes, key: str | None) -> str:
-    """The service's own words, on one short line, without the key."""
+def _said(body: bytes) -> str:
+    """The service's own words, on one short line."""
     try:
         found = json.loads(body)
         words = str(found.get("message") or found.get("reason") or "")
     except (ValueError, AttributeError):
         return ""
     words = " ".join(words.split())[:200]
-    if key:
-        words = words.replace(key, "(key)")
     return f": {words}" if words else ""
 
 

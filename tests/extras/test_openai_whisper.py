@@ -1,0 +1,140 @@
+"""OpenAI's checkpoints by the openai-whisper package, against its own transcribe."""
+
+import json
+
+import pytest
+import torch
+import whisper
+
+from zsamb_core.openai_whisper import load_openai_whisper
+from zsamb_core.speech import LANGUAGES, RATE, TEMPERATURES, load_whisper, transcribe
+
+MULTILINGUAL, ENGLISH = 51865, 51864
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("openai")
+
+
+def save(path, vocabulary=MULTILINGUAL):
+    """A tiny checkpoint with random weights, in OpenAI's format."""
+    dims = {
+        "n_mels": 80, "n_audio_ctx": 1500, "n_audio_state": 64, "n_audio_head": 2, "n_audio_layer": 2,
+        "n_vocab": vocabulary, "n_text_ctx": 64, "n_text_state": 64, "n_text_head": 2, "n_text_layer": 2,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    model = whisper.Whisper(whisper.ModelDimensions(**dims))
+    with torch.no_grad():
+        model.decoder.token_embedding.weight.mul_(0.3)  # so that it is less sure of itself
+    torch.save({"dims": dims, "model_state_dict": model.state_dict()}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tiny(folder):
+    return save(folder / "tiny.pt")
+
+
+def nothing(*_):
+    pass
+
+
+def sound(seconds, seed=0):
+    return torch.randn(round(seconds * RATE), generator=torch.Generator().manual_seed(seed)) * 0.1
+
+
+@pytest.mark.parametrize("seconds", [2, 40])
+@pytest.mark.parametrize("language, translate", [(None, False), ("it", True)])
+def test_transcripts_are_the_package_s_own(tiny, seconds, language, translate):
+    track, progress = sound(seconds), []
+    ours = transcribe(load_openai_whisper(tiny), track, language, translate, nothing, progress.append)
+    package = whisper.load_model(str(tiny), device="cpu")
+    torch.manual_seed(0)
+    theirs = package.transcribe(
+        track,
+        language=language,
+        task="translate" if translate else "transcribe",
+        temperature=TEMPERATURES,
+        condition_on_previous_text=False,
+        fp16=False,
+    )
+    assert ours.text == " ".join(theirs["text"].split()) and ours.language == theirs["language"]
+    assert [s["text"] for s in ours.segments] == [s["text"].strip() for s in theirs["segments"]]
+    assert progress[0] == 0 and progress == sorted(progress)
+    assert ours.text or ours.warnings == ["no speech was found"]
+
+
+def test_some_words_are_found(tiny):
+    """So that the comparison above is not of two nothings."""
+    assert transcribe(load_openai_whisper(tiny), sound(40), "it", True, nothing, nothing).text
+
+
+def test_languages_silence_and_interrupt(tiny, folder):
+    model = load_openai_whisper(tiny)
+    assert set(model.languages) == set(LANGUAGES)
+    silent = transcribe(model, torch.zeros(RATE), None, False, nothing, nothing)
+    assert silent.text == "" and "nothing to hear" in silent.warnings[0]
+    english = load_openai_whisper(save(folder / "tiny.en.pt", ENGLISH))
+    assert (
+        english.languages == []
+        and transcribe(english, sound(2), None, False, nothing, nothing).language == "en"
+    )
+    with pytest.raises(ValueError, match="knows English alone"):
+        transcribe(english, sound(2), "it", False, nothing, nothing)
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        transcribe(model, sound(2), "en", False, stop, nothing)
+
+
+def test_files_that_are_not_what_they_should_be(tiny, tmp_path):
+    good = torch.load(tiny, weights_only=True)
+    cases = {
+        "dims.pt": {"model_state_dict": good["model_state_dict"]},
+        "state.pt": {"dims": good["dims"]},
+        "list.pt": [1, 2],
+    }
+    for name, value in cases.items():
+        torch.save(value, tmp_path / name)
+        with pytest.raises(ValueError, match=f"{name} is no Whisper checkpoint of OpenAI's"):
+            load_openai_whisper(tmp_path / name)
+    torch.save({**good, "dims": {**good["dims"], "n_text_layer": 3}}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="other.pt cannot be loaded by openai-whisper"):
+        load_openai_whisper(tmp_path / "other.pt")
+    (tmp_path / "cut.pt").write_bytes(tiny.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="cut.pt is no Whisper"):
+        load_openai_whisper(tmp_path / "cut.pt")
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
+    import os
+
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    torch.save({"dims": {}, "model_state_dict": Trap()}, tmp_path / "trap.pt")
+    with pytest.raises(ValueError, match="trap.pt is no Whisper"):
+        load_openai_whisper(tmp_path / "trap.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_format_decides_in_the_node(pack, models_in, tiny):
+    """A file and a folder in the same list, each by its own package, through the nodes."""
+    from tools.tiny_models import save_whisper
+
+    (models_in / "whisper" / "tiny.pt").write_bytes(tiny.read_bytes())
+    save_whisper(models_in / "transformers" / "openai" / "tiny")
+    loader, node = pack.nodes.context_models.LoadSpeechModel, pack.nodes.senses.TranscribeSpeech
+    assert loader.define_schema().inputs[0].options == ["openai/whisper-small", "openai/tiny", "tiny.pt"]
+    audio = {"waveform": sound(3)[None, None].repeat(1, 2, 1), "sample_rate": RATE}
+    for name, load in (("tiny.pt", load_openai_whisper), ("openai/tiny", load_whisper)):
+        with torch.inference_mode():
+            (model,) = loader.execute(name).result
+            text, report = node.execute(model, audio, "it", False).result
+        folder = models_in / ("whisper" if name.endswith(".pt") else "transformers") / name
+        assert text == transcribe(load(folder), sound(3), "it", False, nothing, nothing).text
+        assert json.loads(report)["model"] == name

@@ -1,0 +1,157 @@
+"""ContextToPrompt: sources, fusion, what is said of losses and length."""
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.host
+
+
+@pytest.fixture
+def context(pack):
+    """(prompts, style, report) of the node, its inputs at their defaults unless given."""
+    node = pack.nodes.context.ContextToPrompt
+
+    def context(**given):
+        inputs = node.define_schema().inputs
+        values = {i.id: i.default for i in inputs if getattr(i, "default", None) is not None}
+        return node.execute(**{**values, **given}).result
+
+    return context
+
+
+@pytest.fixture(scope="module")
+def models(pack, tiny):
+    with torch.inference_mode():
+        host = pack.nodes._host.context_models
+        kinds = {"caption": "blip", "speech": "whisper", "music": "clap", "summary": "t5"}
+        loads = {name: getattr(host, name.upper()).load(tiny[kind]) for name, kind in kinds.items()}
+        hold = pack.nodes._host.held.hold
+        return {
+            f"{name}_model": host.ContextModel(name, model, hold(model.model))
+            for name, model in loads.items()
+        }
+
+
+GIVEN = {
+    "image": "a cat on a mat.", "speech": "hello there", "music": "The atmosphere is dark.",
+    "weather": "Clear sky.", "text": "on a hill",
+}  # fmt: skip
+
+
+def test_the_template_orders_the_sources(context):
+    prompts, style, report = context(**GIVEN)
+    assert prompts == "on a hill a cat on a mat. hello there The atmosphere is dark. Clear sky."
+    assert style == "" and report == "prompt 1: 21 tokens."
+    prompts, *_ = context(**{**GIVEN, "music": None}, template="{weather} {image}[ As {music} plays.] {text}")
+    assert prompts == "Clear sky. a cat on a mat. on a hill"
+
+
+def test_none_is_one_after_another(context):
+    prompts, _, report = context(**GIVEN, fusion="none", template="{image}")
+    assert prompts == "on a hill a cat on a mat. hello there The atmosphere is dark. Clear sky."
+    assert "not in it" not in report
+
+
+def test_what_the_template_leaves_out_is_said(context, caplog):
+    prompts, _, report = context(**GIVEN, template="{image} {text}")
+    assert prompts == "a cat on a mat. on a hill"
+    for name in ("speech", "music", "weather"):
+        assert f"prompt 1: {name} is not in it, since the template does not name it." in report
+        assert f"ContextToPrompt: prompt 1: {name} is not in it" in caplog.text
+
+
+def test_lines_are_prompts(context, demo):
+    prompts, style, report = context(
+        image="a cat.\na dog.\na boat.", weather="Clear sky.", style="in (oil:1.2), {thick}"
+    )
+    assert prompts.split("\n") == ["a cat. Clear sky.", "a dog. Clear sky.", "a boat. Clear sky."]
+    assert style == "in (oil:1.2), {thick}"
+    rows, count = demo.pack.nodes.prompts.PromptSet.execute(demo.clip, prompts, style).result
+    assert count == 3 and rows[0][0].shape[0] == 3
+    with pytest.raises(ValueError, match=r"ContextToPrompt: the sources have unlike numbers of lines"):
+        context(image="a\nb", text="1\n2\n3")
+
+
+def test_brackets_of_models_do_not_weigh_and_the_user_s_do(context):
+    import comfy.sd1_clip
+
+    prompts, *_ = context(image="a cat (on a mat)", text="a (red:1.5) hat")
+    assert prompts == "a (red:1.5) hat a cat \\(on a mat\\)"
+    weights = comfy.sd1_clip.SDTokenizer().tokenize_with_weights(prompts)[0]
+    assert sorted({w for _, w in weights}) == [1.0, 1.5]
+
+
+def test_long_prompts_are_counted_as_clip_counts_them(context, demo):
+    import comfy.sd1_clip
+
+    for words in (10, 75, 76, 160):
+        prompts, _, report = context(text="cat " * words, style="red")
+        batches = comfy.sd1_clip.SDTokenizer().tokenize_with_weights(f"{prompts} red")
+        if words < 75:
+            assert report == f"prompt 1: {words + 3} tokens." and len(batches) == 1
+        else:
+            said = f"prompt 1: {words + 3} tokens, more than the 77 that CLIP reads at once: it gets them in"
+            assert report == f"{said} {len(batches)} pieces."
+
+
+def test_raw_sources_go_through_their_models(context, models, pack):
+    images = torch.rand(2, 40, 40, 3, generator=torch.Generator().manual_seed(2))
+    sound = {"waveform": torch.randn(1, 2, 24_000, generator=torch.Generator().manual_seed(3)) * 0.1,
+             "sample_rate": 8_000}  # fmt: skip
+    prompts, _, report = context(image=images, speech=sound, music=sound, text="x", **models)
+    senses = pack.nodes.senses
+    captions = senses.CaptionImage.execute(models["caption_model"], images, "", 20, 1).result[0]
+    said = senses.TranscribeSpeech.execute(models["speech_model"], sound, "auto", False).result[0]
+    mood = senses.DescribeMusic.execute(models["music_model"], sound, "mood", 1).result[0]
+    again, *_ = context(image=captions, speech=said, music=mood, text="x")
+    assert prompts == again and prompts.count("\n") == 1 and mood in prompts
+
+
+@pytest.mark.parametrize("name, title", [("image", "Caption"), ("speech", "Speech"), ("music", "Music")])
+def test_raw_sources_without_their_models(context, name, title):
+    given = (
+        torch.zeros(1, 8, 8, 3) if name == "image" else {"waveform": torch.zeros(1, 1, 9), "sample_rate": 9}
+    )
+    with pytest.raises(
+        ValueError, match=f"ContextToPrompt: {name} is no text, and {title.lower()}_model is not"
+    ):
+        context(**{name: given})
+
+
+def test_summaries_say_what_they_drop(context, models, pack, monkeypatch, caplog):
+    """The tiny T5 writes nonsense, so every source is lost; then the published example's own summary."""
+    given = {
+        "image": "a key on a wooden surface.",
+        "speech": "A pair of keys lying on the table in the garden.",
+    }
+    settings = {
+        "fusion": "summarize",
+        "summary_model": models["summary_model"],
+        "template": "{image} {speech}",
+    }
+    prompts, _, report = context(**given, **settings)
+    (alone,) = models["summary_model"].model.summaries([f"{given['image']} {given['speech']}"], lambda: None)
+    assert prompts == pack.zsamb_core.fusion.escape(alone)
+    assert "the summary dropped image ('a key on a wooden surface.')" in report
+    assert "the summary dropped speech" in report and "the summary dropped image" in caplog.text
+    published = "a pair of keys lying on the table in the garden."
+    monkeypatch.setattr(pack.nodes.context, "summarise_all", lambda model, texts: [published] * len(texts))
+    prompts, style, report = context(**given, **settings, weather="Clear sky.", style="in oil")
+    assert prompts == published and style == "in oil"
+    assert "dropped image" in report and "dropped speech" not in report
+    assert "weather is not in it, since the template" in report and "dropped weather" not in report
+
+
+def test_errors_come_first_and_name_the_input(context, models):
+    with pytest.raises(ValueError, match="ContextToPrompt: fusion is summarize without a summary_model"):
+        context(text="a cat", fusion="summarize")
+    with pytest.raises(ValueError, match="ContextToPrompt: template names {picture}"):
+        context(text="a cat", template="{picture}")
+    with pytest.raises(ValueError, match="ContextToPrompt: prompt 1 is empty: no source has text for it"):
+        context()
+    with pytest.raises(ValueError, match="ContextToPrompt: prompt 2 is empty"):
+        context(speech="one\n\nthree")
+    with pytest.raises(ValueError, match="ContextToPrompt: prompt 1 is empty"):
+        context(fusion="summarize", **models)
+    with pytest.raises(ValueError, match="Describe Music: audio is empty"):
+        context(music={"waveform": torch.zeros(1, 1, 0), "sample_rate": 9}, **models)

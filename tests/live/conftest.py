@@ -1,12 +1,25 @@
-"""One real ComfyUI server for all live tests."""
+"""One real ComfyUI server for all live tests, which finds a weather service of the tests' own."""
 
 import pytest
 
+WEATHER_KEY = "k3y-that-nobody-may-see"
+
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
+def weather():
+    from tests.weather_server import weather_server
+
+    with weather_server() as weather:
+        yield weather
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory, weather):
     from tools.host import find_host
     from tools.server import Server
 
-    with Server(find_host(), tmp_path_factory.mktemp("server")) as server:
-        yield server
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**weather.environment(), "OPENWEATHERMAP_API_KEY": WEATHER_KEY}.items():
+            patch.setenv(name, value)
+        with Server(find_host(), tmp_path_factory.mktemp("server")) as server:
+            yield server

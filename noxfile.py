@@ -59,9 +59,19 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def extras(session: nox.Session) -> None:
-    """What needs openai-whisper and laion-clap, with the network closed."""
-    set_up(session, "pytest>=8", "openai-whisper==20250625", "laion-clap==1.1.7", venv=EXTRAS)
+    """What needs openai-whisper and laion-clap, with the network closed; and the models of transformers with
+    its version 4 too.
+    """
+    packages = ("pytest>=8", "openai-whisper==20250625", "laion-clap==1.1.7")
+    set_up(session, *packages, "transformers>=5", venv=EXTRAS)
     run(session, "pytest", "tests/extras", *session.posargs, venv=EXTRAS)
+    set_up(session, *packages, "transformers==4.57.6", venv=EXTRAS)
+    both = (
+        "tests/core/test_context_models.py",
+        "tests/core/test_vision_model.py",
+        "tests/host/test_senses.py",
+    )
+    run(session, "pytest", "tests/extras", *both, *session.posargs, venv=EXTRAS)
 
 
 @nox.session

@@ -89,6 +89,8 @@ def test_loaders_list_what_fits_and_say_what_is_missing(pack, folders, tiny, nam
     assert said.startswith(f"Load {name} Model: the folder '{recommended}' with a config.json was not found")
     assert str(folders / "transformers") in said and f"huggingface.co/{recommended}: " in said
     assert loader.fingerprint_inputs(kind) == loader.fingerprint_inputs(kind)
+    for elsewhere in (str(tiny[kind]), f"../{kind}", f"x/../../{kind}"):
+        assert "leads elsewhere" in loader.validate_inputs(elsewhere)
     other = "t5" if kind != "t5" else "blip"
     with pytest.raises(ValueError, match=f"Load {name} Model: {other}: config.json names a model of type"):
         loader.execute(other)

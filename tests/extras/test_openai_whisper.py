@@ -27,6 +27,7 @@ def save(path, vocabulary=MULTILINGUAL):
     model = whisper.Whisper(whisper.ModelDimensions(**dims))
     with torch.no_grad():
         model.decoder.token_embedding.weight.mul_(0.3)  # so that it is less sure of itself
+        model.decoder.positional_embedding.normal_(std=0.02)  # the package leaves it as memory was
     torch.save({"dims": dims, "model_state_dict": model.state_dict()}, path)
     return path
 

@@ -66,12 +66,13 @@ def extras(session: nox.Session) -> None:
     set_up(session, *packages, "transformers>=5", venv=EXTRAS)
     run(session, "pytest", "tests/extras", *session.posargs, venv=EXTRAS)
     set_up(session, *packages, "transformers==4.57.6", venv=EXTRAS)
+    run(session, "pytest", "tests/extras", *session.posargs, venv=EXTRAS)
     both = (
         "tests/core/test_context_models.py",
         "tests/core/test_vision_model.py",
         "tests/host/test_senses.py",
     )
-    run(session, "pytest", "tests/extras", *both, *session.posargs, venv=EXTRAS)
+    run(session, "pytest", *both, venv=EXTRAS)
 
 
 @nox.session

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,9 +18,11 @@ import aiohttp
 import numpy as np
 from PIL import Image
 
+from zsamb_core.client import Client, ClientError, Unreachable
+from zsamb_core.workflow import Workflow
+
 PACK = Path(__file__).resolve().parents[1]
 Progress = Callable[[str, int, int], None]
-Workflow = dict[str, dict[str, Any]]
 
 
 class ServerError(RuntimeError):
@@ -112,72 +113,34 @@ class Server:
         """The JSON at a path of the server."""
 
         async def fetch():
-            async with aiohttp.ClientSession() as session, session.get(self.url + path) as response:
-                return await response.json()
+            async with Client(self.url) as client:
+                return await client.get(path)
 
         return asyncio.run(fetch())
 
     def run(self, workflow: Workflow, progress: Progress | None = None) -> list[np.ndarray]:
-        """Queue an API workflow, wait for it, and return its saved pictures, (H, W, 3) in 0..1, in node
-        order.
+        """Queue an API workflow, wait for it, and return its pictures, saved or previewed, (H, W, 3) in
+        0..1, in node order.
 
-        ``progress(node title, step, total)`` is called while it runs. Raises ServerError with the server's
+        ``progress(node class, step, total)`` is called while it runs. Raises ServerError with the server's
         message.
         """
-        return asyncio.run(self._run(workflow, progress))
+        try:
+            return asyncio.run(self._run(workflow, progress))
+        except Unreachable as error:
+            raise self._failure(str(error)) from error
+        except ClientError as error:
+            raise ServerError(str(error)) from error
 
     async def _run(self, workflow: Workflow, progress: Progress | None) -> list[np.ndarray]:
-        client = uuid.uuid4().hex
-        async with (
-            aiohttp.ClientSession() as session,
-            session.ws_connect(f"{self.url}/ws?clientId={client}", max_msg_size=0) as socket_,
-        ):
-            async with session.post(
-                f"{self.url}/prompt", json={"prompt": workflow, "client_id": client}
-            ) as response:
-                answer = await response.json()
-            if "prompt_id" not in answer:
-                raise ServerError(_refusal(answer))
-            await self._follow(socket_, workflow, answer["prompt_id"], progress)
-            outputs = (await self._history(session, answer["prompt_id"]))["outputs"]
-            pictures = []
-            for node in sorted(outputs, key=int):
-                for image in outputs[node].get("images", []):
-                    async with session.get(f"{self.url}/view", params=image) as response:
-                        data = await response.read()
-                    pictures.append(np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.float32) / 255)
-            return pictures
+        def step(node: str, done: int, total: int) -> None:
+            if progress is not None and total:
+                progress(workflow[node.partition(".")[0]]["class_type"], done, total)
 
-    async def _history(self, session: aiohttp.ClientSession, prompt_id: str) -> dict:
-        """A finished run's record; the host files it a moment after it says that the run is done."""
-        for _ in range(100):
-            async with session.get(f"{self.url}/history/{prompt_id}") as response:
-                history = await response.json()
-            if prompt_id in history:
-                return history[prompt_id]
-            await asyncio.sleep(0.1)
-        raise self._failure("ComfyUI keeps no record of the run")
-
-    async def _follow(self, socket_, workflow: Workflow, prompt_id: str, progress: Progress | None) -> None:
-        while True:
-            message = await socket_.receive(timeout=3600)
-            if message.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR, aiohttp.WSMsgType.CLOSE):
-                raise self._failure("ComfyUI closed the connection")
-            if message.type != aiohttp.WSMsgType.TEXT:
-                continue
-            kind, data = (message.json()[k] for k in ("type", "data"))
-            if data.get("prompt_id") != prompt_id:
-                continue
-            if kind == "execution_error":
-                raise ServerError(
-                    f"{data['node_type']} (node {data['node_id']}): {data['exception_message'].strip()}"
-                )
-            if kind == "execution_interrupted":
-                raise ServerError("the run was interrupted")
-            if kind == "progress" and progress is not None:
-                progress(workflow[data["node"]]["class_type"], data["value"], data["max"])
-            if kind == "execution_success":
-                return
+        async with Client(self.url) as client:
+            found = await client.run(workflow, step)
+            files = [await client.fetch(file) for file in found.outputs if file.kind == "images"]
+        return [np.asarray(Image.open(io.BytesIO(f)).convert("RGB"), np.float32) / 255 for f in files]
 
 
 def device_args() -> list[str]:
@@ -197,12 +160,3 @@ def link_pack(target: Path) -> None:
         shutil.copytree(
             PACK, target, ignore=shutil.ignore_patterns(".git", ".nox", ".comfyui", "output", "checkpoints")
         )
-
-
-def _refusal(answer: dict) -> str:
-    lines = [answer.get("error", {}).get("message", str(answer))]
-    for node, errors in answer.get("node_errors", {}).items():
-        lines += [
-            f"{errors['class_type']} (node {node}): {e['message']} {e['details']}" for e in errors["errors"]
-        ]
-    return "\n".join(lines)

@@ -50,7 +50,8 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Lint, types, and the core, host and live tests; with arguments, pytest alone with these."""
-    set_up(session, "pytest>=8", "ruff==0.17.5", "mypy==2.4.1", "diffusers==0.42.1", "hypothesis>=6")
+    packages = ("ruff==0.17.5", "mypy==2.4.1", "diffusers==0.42.1", "hypothesis>=6", "pathspec>=0.12")
+    set_up(session, "pytest>=8", *packages)
     if not session.posargs:
         run(session, "ruff", "check", ".")
         run(session, "mypy")
@@ -110,6 +111,13 @@ def workflows(session: nox.Session) -> None:
     """Derive workflows/*.json, for the canvas, from workflows/api/*.json."""
     set_up(session)
     run(session, "tools.ui_workflows")
+
+
+@nox.session
+def snapshot(session: nox.Session) -> None:
+    """Write down the nodes' inputs and outputs, with which a test compares them."""
+    set_up(session)
+    run(session, "tools.snapshot")
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""The embedded demo model as a loader node."""
+"""The embedded demo model as a loader node. It is registered without demo/ too, so that workflows open."""
 
 from comfy_api.latest import io
 
@@ -13,9 +13,9 @@ class LoadDemoModel(io.ComfyNode):
             display_name="Load Demo Model",
             category="style/Z-SAMB",
             description=(
-                "A small SDXL-shaped model that comes with the pack: it draws twelve objects at 128 x 128"
-                " pixels, so every graph can be tried without a download. Replace it with Load Checkpoint for"
-                " real pictures."
+                "A small SDXL-shaped model that comes with the pack's repository: it draws twelve objects at"
+                " 128 x 128 pixels, so every graph can be tried without a download. Replace it with Load"
+                " Checkpoint for real pictures."
             ),
             search_aliases=["demo", "test model", "tiny SDXL", "Z-SAMB"],
             outputs=[

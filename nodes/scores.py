@@ -12,7 +12,7 @@ from ..zsamb_core.scores import balance, cosines, set_consistency, similarities,
 from ..zsamb_core.vision_model import OWN, PUBLISHED
 from ._host.folders import register
 from ._host.held import FOLDER
-from ._host.judges import Judge, embed, embed_texts, folder_of, listed, load_judge
+from ._host.judges import RECOMMENDED, Judge, embed, embed_texts, folder_of, listed, load_judge
 from .blend import place, weight_rows
 from .style_aligned import CATEGORY
 from .style_embeds import named
@@ -49,15 +49,29 @@ class LoadVisionModel(io.ComfyNode):
                 io.Combo.Input(
                     "name",
                     options=listed(),
-                    default="demo DINO",
+                    default=RECOMMENDED,
                     tooltip=(
                         "A folder under models/transformers, for example facebook/dino-vitb8 from Hugging"
-                        " Face, or the demo's own, which know drawn pictures only."
+                        " Face, or the demo's own, which know drawn pictures only and come with the pack's"
+                        " repository, not with its published archive."
                     ),
                 )
             ],
             outputs=[VISION_MODEL.Output(display_name="vision_model")],
         )
+
+    @classmethod
+    def validate_inputs(cls, name):
+        """In place of the host's look into the list: the recommended model is there, or said to be missing,
+        before anything runs.
+        """
+        if name is None:  # linked to another node, so not known yet
+            return True
+        try:
+            folder_of(name, "Load Vision Model")
+        except ValueError as error:
+            return str(error)
+        return True
 
     @classmethod
     def execute(cls, name) -> io.NodeOutput:
@@ -69,9 +83,8 @@ class LoadVisionModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, name):
-        if name.startswith("demo "):
-            return name
-        return max(f.stat().st_mtime_ns for f in folder_of(name, "Load Vision Model").iterdir())
+        folder = folder_of(name, "Load Vision Model")
+        return name if folder is None else max(f.stat().st_mtime_ns for f in folder.iterdir())
 
 
 class DINOStyleScore(io.ComfyNode):

@@ -1,4 +1,6 @@
-"""Build the embedded demo model out of the host's own classes, from the weights under demo/."""
+"""Build the embedded demo model out of the host's own classes, from the weights under demo/, where that is:
+the published archive leaves it out.
+"""
 
 from pathlib import Path
 
@@ -13,17 +15,36 @@ import comfy.supported_models_base
 import comfy.utils
 import torch
 
-from ...demo.unet import SAMPLING, TEXT_G_CONFIG, TEXT_L_CONFIG, UNET_CONFIG
-from ...demo.vae import VAE_CONFIG
+DEMO = Path(__file__).resolve().parents[2] / "demo"
+WEIGHTS = DEMO / "weights"
 
-WEIGHTS = Path(__file__).resolve().parents[2] / "demo" / "weights"
+
+def has_demo() -> bool:
+    return (DEMO / "__init__.py").is_file()
+
+
+if has_demo():
+    from ...demo.unet import SAMPLING, TEXT_G_CONFIG, TEXT_L_CONFIG, UNET_CONFIG
+    from ...demo.vae import VAE_CONFIG
+
+
+def require_demo(node: str) -> None:
+    """Raises ValueError without demo/."""
+    if not has_demo():
+        raise ValueError(
+            f"{node}: {DEMO} was not found, expected the demo models. They are not part of the published"
+            " archive. Clone the pack's repository in place of it, or run `python -m nox -s demo` in a clone."
+        )
 
 
 class DemoSDXL(comfy.supported_models.SDXL):
     """SDXL as the host knows it, with the demo UNet's shape, v-prediction and zero terminal SNR."""
 
     unet_extra_config: dict = {}
-    sampling_settings = SAMPLING
+
+    def __init__(self, unet_config):
+        super().__init__(unet_config)
+        self.sampling_settings = dict(SAMPLING)
 
     def model_type(self, state_dict, prefix=""):
         return comfy.model_base.ModelType.V_PREDICTION
@@ -80,9 +101,10 @@ def expand_vocabulary(text: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def load_demo_model():
-    """MODEL, CLIP and VAE. Raises FileNotFoundError, naming the file and the folder, when weights are
-    missing.
+    """MODEL, CLIP and VAE. Raises ValueError without demo/, and FileNotFoundError, naming the file and the
+    folder, when weights are missing.
     """
+    require_demo("Load Demo Model")
     unet, text, vae = (_load(f"{name}.safetensors") for name in ("unet", "text", "vae"))
     device = comfy.model_management.get_torch_device()
     config = DemoSDXL(UNET_CONFIG)

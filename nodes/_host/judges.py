@@ -9,9 +9,11 @@ import comfy.utils
 import torch
 
 from ...zsamb_core.vision_model import AT_ONCE, KINDS, VisionModel, as_pictures, embed_all, load_vision_model
+from .demo_model import has_demo, require_demo
 from .held import hold, model_folder, model_folders, stop_if_asked, to_device
 
 DEMO = {"demo DINO": "dino", "demo CLIP": "clip"}
+RECOMMENDED = "facebook/dino-vitb8"
 
 
 @dataclass(frozen=True)
@@ -24,29 +26,39 @@ class Judge:
 
 
 def listed() -> list[str]:
-    """The demo's judges, and the folders with one of transformers."""
-    return [*DEMO, *model_folders(KINDS)]
+    """The recommended folder, there or not, the demo's judges with demo/, and the folders with one of
+    transformers.
+    """
+    return list(dict.fromkeys([RECOMMENDED, *(DEMO if has_demo() else ()), *model_folders(KINDS)]))
 
 
-def folder_of(name: str, node: str) -> Path:
-    """Raises ValueError that lists where it was looked for."""
+def folder_of(name: str, node: str) -> Path | None:
+    """None for the demo's. Raises ValueError for what is no name, and for what is not there, with where it
+    was looked for.
+    """
+    if not isinstance(name, str):
+        raise ValueError(f"{node}: name is {name!r}, expected text such as {RECOMMENDED!r}.")
+    if name in DEMO:
+        require_demo(node)
+        return None
     return model_folder(
         name,
         node,
-        "Get a model such as facebook/dino-vitb8 from Hugging Face: config.json, preprocessor_config.json and"
+        f"Get a model such as {RECOMMENDED} from Hugging Face: config.json, preprocessor_config.json and"
         " model.safetensors.",
     )
 
 
 def load_judge(name: str, node: str) -> Judge:
-    """Raises ValueError for a folder that is no vision model."""
-    if name in DEMO:
+    """Raises ValueError for what is not there, or no vision model."""
+    folder = folder_of(name, node)
+    if folder is None:
         from ...demo.judges import demo_judge
 
         tokenizer = Path(comfy.sd1_clip.__file__).parent / "sd1_tokenizer"
         vision = demo_judge(DEMO[name], tokenizer)
     else:
-        vision = load_vision_model(folder_of(name, node))
+        vision = load_vision_model(folder)
     return Judge(name, vision, hold(vision.model))
 
 

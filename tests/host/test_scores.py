@@ -1,6 +1,7 @@
 """The score nodes on the demo's judges and on folders that transformers saved."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -151,7 +152,8 @@ def save_vit(path):
 
 def test_a_folder_of_transformers_is_listed_and_loaded(pack, folder, drawn):
     save_vit(folder / "facebook" / "tiny-vit")
-    assert pack.nodes._host.judges.listed() == ["demo DINO", "demo CLIP", "facebook/tiny-vit"]
+    recommended, demo = "facebook/dino-vitb8", ["demo DINO", "demo CLIP"]
+    assert pack.nodes._host.judges.listed() == [recommended, *demo, "facebook/tiny-vit"]
     (model,) = pack.nodes.scores.LoadVisionModel.execute("facebook/tiny-vit").result
     consistency, _, report, _ = dino_score(pack, model, drawn("rust"))
     assert report["model"] == "facebook/tiny-vit" and -1 <= consistency <= 1
@@ -185,3 +187,24 @@ def test_errors_name_the_input(pack, dino, drawn, folder):
     (folder / "odd" / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ValueError, match="Load Vision Model: odd: config.json names a model of type 'bert'"):
         pack.nodes.scores.LoadVisionModel.execute("odd")
+
+
+def test_names_are_checked_before_anything_runs(pack, folder):
+    check = pack.nodes.scores.LoadVisionModel.validate_inputs
+    assert check("demo DINO") is True
+    assert re.match(
+        "Load Vision Model: the folder 'facebook/dino-vitb8' with a config.json was not found, expected it in"
+        " one of .* Get a model such as facebook/dino-vitb8",
+        check(pack.nodes._host.judges.RECOMMENDED),
+    )
+    save_vit(folder / "facebook" / "dino-vitb8")
+    assert check("facebook/dino-vitb8") is True
+
+
+def test_without_the_demo_its_judges_are_not_listed_and_refused(pack, folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(pack.nodes._host.demo_model, "DEMO", tmp_path / "demo")
+    assert pack.nodes._host.judges.listed() == ["facebook/dino-vitb8"]
+    assert re.match(
+        "Load Vision Model: .*demo was not found.* not part of the published archive. Clone",
+        pack.nodes.scores.LoadVisionModel.validate_inputs("demo CLIP"),
+    )

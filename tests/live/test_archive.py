@@ -1,0 +1,244 @@
+"""The archive that the registry takes: what .comfyignore leaves of the tracked files. It runs in a real
+server without the rest of the repository, and keeps the registry's rules.
+"""
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pathspec
+import pytest
+
+from tools import server as server_module
+from tools import snapshot
+from tools.host import find_host
+from tools.server import Server, ServerError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[2]
+MEGABYTE = 1_000_000
+with (ROOT / "pyproject.toml").open("rb") as file:
+    PROJECT = tomllib.load(file)
+
+
+@pytest.fixture(scope="module")
+def files() -> list[str]:
+    """The paths of the archive's files."""
+    if not (ROOT / ".git").exists():
+        said = "the archive is made of tracked files, and this is no git clone"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(said)
+    # A container that has the files from another user is told to trust them, for this one command.
+    command = ["git", "-c", "safe.directory=*", "ls-files", "-z"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    ignored = pathspec.GitIgnoreSpec.from_lines((ROOT / ".comfyignore").read_text().splitlines())
+    return [path for path in done.stdout.split("\0") if path and not ignored.match_file(path)]
+
+
+@pytest.fixture(scope="module")
+def sources(files) -> dict[str, bytes]:
+    """The archive's Python files by path."""
+    return {path: (ROOT / path).read_bytes() for path in files if path.endswith(".py")}
+
+
+@pytest.fixture(scope="module")
+def installed(files, tmp_path_factory):
+    """A server with the archive's files under custom_nodes, in a folder named as the registry names it."""
+
+    def copy(place: Path) -> None:
+        for path in files:
+            target = place.with_name(PROJECT["project"]["name"]) / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / path, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server_module, "link_pack", copy)
+        with Server(find_host(), tmp_path_factory.mktemp("installed")) as server:
+            (pack,) = (server.base / "custom_nodes").iterdir()
+            assert not pack.is_symlink() and not (pack / "demo").exists()
+            yield server
+
+
+def test_the_archive_is_the_pack_alone(files):
+    tops = {path.partition("/")[0] for path in files}
+    assert not tops & {"demo", "tests", "tools", "benchmarks", "noxfile.py", ".ci"}
+    assert tops >= {"__init__.py", "nodes", "zsamb_core", "web", "workflows", "pyproject.toml", "LICENSE"}
+    kinds = {Path(path).suffix for path in files}
+    assert kinds <= {".py", ".md", ".json", ".yaml", ".toml", ".txt", ".svg", "", ".jpg", ".webp"}
+
+
+def test_the_archive_is_small(files):
+    sizes = {path: (ROOT / path).stat().st_size for path in files}
+    assert sum(sizes.values()) < 1.5 * MEGABYTE, sorted(sizes, key=sizes.get)[-5:]
+
+
+@pytest.mark.live
+def test_it_loads_without_a_word(installed):
+    log, started, _ = installed.log.read_text().partition("Starting server")
+    assert started and re.search(r"seconds: .*custom_nodes.z-samb", log)
+    assert "IMPORT FAILED" not in log and "Traceback" not in log
+    ours = [line.strip() for line in log.splitlines() if re.search("z-?samb", line, re.I)]
+    assert [line for line in ours if not re.search(r"seconds: .*custom_nodes.z-samb$", line)] == []
+
+
+@pytest.mark.live
+def test_every_node_is_there_as_in_the_repository(installed):
+    """So workflows made with the one open in the other."""
+    found = snapshot.public(installed.get("/object_info"))
+    assert snapshot.differences(json.loads(snapshot.FILE.read_text()), found) == []
+
+
+@pytest.mark.live
+def test_the_demo_s_judges_are_not_offered(installed):
+    info = installed.get("/object_info/ZSAMB_LoadVisionModel")["ZSAMB_LoadVisionModel"]
+    _, options = info["input"]["required"]["name"]
+    assert options["options"] == [options["default"]] == ["facebook/dino-vitb8"]
+
+
+def run(server, loader, **inputs):
+    return server.run({
+        "1": {"class_type": loader, "inputs": inputs, "_meta": {"title": loader}},
+        "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}, "_meta": {"title": "Preview"}},
+    })  # fmt: skip
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(
+    "node, inputs", [("Load Demo Model", {}), ("Load Vision Model", {"name": "demo CLIP"})]
+)
+def test_what_needs_the_demo_says_where_it_is(installed, node, inputs):
+    said = (
+        f"{node}: .*demo was not found, expected the demo models. They are not part of the published archive."
+        " Clone the pack's repository in place of it, or run `python -m nox -s demo` in a clone."
+    )
+    with pytest.raises(ServerError, match=said):
+        run(installed, f"ZSAMB_{node.replace(' ', '')}", **inputs)
+
+
+@pytest.mark.live
+def test_the_template_browser_lists_the_workflows(installed, files):
+    shipped = sorted(Path(p).stem for p in files if re.fullmatch(r"workflows/[^/]*\.json", p))
+    assert shipped and sorted(installed.get("/workflow_templates")["z-samb"]) == shipped
+    assert installed.get(f"/api/workflow_templates/z-samb/{shipped[0]}.json")["nodes"]
+
+
+@pytest.mark.live
+def test_every_node_s_help_page_is_served(installed):
+    for node in json.loads(snapshot.FILE.read_text()):
+        with urllib.request.urlopen(f"{installed.url}/extensions/z-samb/docs/{node}.md", timeout=30) as page:
+            assert page.read() == (ROOT / "web" / "docs" / f"{node}.md").read_bytes()
+
+
+# What the registry's review refuses: code made of text, code fetched and run, packages installed by a node.
+REFUSED_CALLS = {"eval", "exec", "compile", "__import__"}
+REFUSED_MODULES = {"subprocess", "pip", "marshal", "code", "pty", "ctypes", "multiprocessing"}
+REFUSED_OF_OS = re.compile(r"system|popen|startfile|exec\w+|spawn\w+|posix_spawn\w*|fork\w*")
+UNSAFE_LOADERS = {("pickle", "load"), ("pickle", "loads"), ("yaml", "load"), ("yaml", "unsafe_load")}
+
+
+def refused(source: str | bytes) -> list[str]:
+    """What breaks the rules, each with its line."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        for said in _refused_in(node):
+            found.append(f"line {node.lineno}: {said}")
+    return found
+
+
+def _refused_in(node: ast.AST):
+    if isinstance(node, ast.Import):
+        yield from (a.name for a in node.names if a.name.partition(".")[0] in REFUSED_MODULES)
+    elif isinstance(node, ast.ImportFrom) and not node.level:
+        module = node.module.partition(".")[0]
+        if module in REFUSED_MODULES:
+            yield node.module
+        yield from (
+            f"{module}.{a.name}"
+            for a in node.names
+            if (module == "os" and REFUSED_OF_OS.fullmatch(a.name)) or (module, a.name) in UNSAFE_LOADERS
+        )
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in REFUSED_CALLS:
+        yield node.func.id
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        name = node.func.attr
+        owner = node.func.value.id if isinstance(node.func.value, ast.Name) else None
+        if (owner == "os" and REFUSED_OF_OS.fullmatch(name)) or (owner, name) in UNSAFE_LOADERS:
+            yield f"{owner}.{name}"
+        if owner == "builtins" and name in REFUSED_CALLS:
+            yield f"{owner}.{name}"
+        if (owner, name) == ("torch", "load") and not any(
+            k.arg == "weights_only" and isinstance(k.value, ast.Constant) and k.value.value is True
+            for k in node.keywords
+        ):
+            yield "torch.load without weights_only=True"
+
+
+def test_no_file_runs_text_or_installs_anything(sources):
+    assert {path: found for path, text in sources.items() if (found := refused(text))} == {}
+
+
+def test_every_file_can_be_read(sources):
+    """Packed or encoded code comes as long lines, or as other than plain text."""
+    longest = {
+        path: max(map(len, text.decode("ascii").splitlines()), default=0) for path, text in sources.items()
+    }
+    assert {path: length for path, length in longest.items() if length > 120} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "eval('1')",
+        "exec(text)",
+        "import builtins\nbuiltins.exec(text)",
+        "__import__('os')",
+        "import subprocess",
+        "from subprocess import run",
+        "import pip._internal",
+        "import os\nos.system('pip install torch')",
+        "import os\nos.execv(path, [])",
+        "from os import popen",
+        "def run():\n    import subprocess as s\n    s.run([])",
+        "import pickle\npickle.loads(data)",
+        "import torch\ntorch.load(path)",
+        "import torch\ntorch.load(path, weights_only=False)",
+        "import yaml\nyaml.load(text)",
+    ],
+)
+def test_the_rules_find_what_breaks_them(source):
+    assert len(refused(source)) == 1
+
+
+def test_the_rules_let_the_rest_through():
+    plain = "import os, re\nos.environ.get('x')\nre.compile('a')\nmodel.eval()\nfrom .pip import name\n"
+    assert refused(plain + "torch.load(path, map_location='cpu', weights_only=True)") == []
+
+
+def test_nothing_is_installed_with_the_pack(files):
+    """The registry installs requirements.txt and runs install.py; ComfyUI has all that the pack needs."""
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    assert [line for line in lines if line.strip() and not line.startswith("#")] == []
+    assert PROJECT["project"]["dependencies"] == []
+    assert not {"install.py", "uninstall.py", "prestartup_script.py"} & set(files)
+
+
+def test_the_registry_s_fields_are_there(files):
+    project, comfy = PROJECT["project"], PROJECT["tool"]["comfy"]
+    # Lower case, a letter first, no two signs together, not "comfyui" itself; part of the pack's address.
+    assert re.fullmatch(r"[a-z](?:[._-]?[a-z0-9])*", project["name"]) and len(project["name"]) <= 100
+    assert re.fullmatch(r"\d+\.\d+\.\d+", project["version"])
+    assert (ROOT / project["license"]["file"]).is_file() and project["license"]["file"] in files
+    assert 20 <= len(project["description"]) <= 500 and project["readme"] in files
+    assert re.fullmatch(r">=3\.\d+", project["requires-python"])
+    assert re.fullmatch(r"[a-z0-9][a-z0-9-]*", comfy["PublisherId"]) and comfy["DisplayName"] == "Z-SAMB"
+    assert re.fullmatch(r">=\d+\.\d+\.\d+", comfy["requires-comfyui"])
+    assert {c.partition(" :: ")[0] for c in project["classifiers"]} == {"Operating System", "Environment"}

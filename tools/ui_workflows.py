@@ -1,7 +1,7 @@
 """Derive the UI form of every shipped workflow from its API form: ``nox -s workflows``.
 
-The API file is the source; the UI file adds what a canvas needs: places, sizes, sockets, links and widget
-order, read from the running host's own ``/object_info``.
+The API file is the source. ComfyUI's own front end puts it onto the canvas and says how it stores it; this
+adds places, colours, the notes that stand in ``_meta``, and where to get the model files.
 """
 
 import json
@@ -9,32 +9,28 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from .browser import as_prompt, open_page, show_api
 from .host import find_host
 from .server import Server
 from .workflows import FOLDER, Workflow, load
 
-WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
-MODELS = {
-    "sd_xl_base_1.0.safetensors": {
-        "name": "sd_xl_base_1.0.safetensors",
-        "url": (
-            "https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/sd_xl_base_1.0.safetensors"
-        ),
-        "directory": "checkpoints",
-    }
-}
-COLUMN, ROW_GAP, LINE = 400, 60, 26
-
-
-def inputs_of(info: dict) -> list[tuple[str, str, dict]]:
-    """(name, type, options) of a node's inputs in the order that the host declares."""
-    found = []
-    for group in ("required", "optional"):
-        declared = info["input"].get(group, {})
-        for name in info["input_order"].get(group, []):
-            kind, *options = declared[name]
-            found.append((name, "COMBO" if isinstance(kind, list) else kind, options[0] if options else {}))
-    return found
+HUB = "https://huggingface.co"
+FILES = {
+    "sd_xl_base_1.0.safetensors": ("checkpoints", "stabilityai/stable-diffusion-xl-base-1.0", ""),
+    "control-lora-canny-rank256.safetensors": (
+        "controlnet", "stabilityai/control-lora", "control-LoRAs-rank256/"
+    ),
+    "control-lora-depth-rank256.safetensors": (
+        "controlnet", "stabilityai/control-lora", "control-LoRAs-rank256/"
+    ),
+    "depth_anything_3_mono_large.safetensors": (
+        "geometry_estimation", "Comfy-Org/Depth-Anything-3", "geometry_estimation/"
+    ),
+}  # fmt: skip
+GAP, TOP, NOTE = 70, 60, (360, 190)
+OURS, NOTES = ("#223344", "#2b4158"), ("#3d3a1e", "#4a4725")
+# Nodes that grow a picture once they have run.
+PICTURES = {"LoadImage": 260, "SaveImage": 300, "PreviewImage": 260, "LoadAudio": 120, "PreviewAny": 120}
 
 
 def depth_of(workflow: Workflow) -> dict[str, int]:
@@ -49,87 +45,87 @@ def depth_of(workflow: Workflow) -> dict[str, int]:
 
     for key in workflow:
         visit(key)
+    # A loader stands before what it is for, and not all of them in one column.
+    for key, node in workflow.items():
+        users = [depths[k] for k, n in workflow.items() if any(v == [key, v[-1]] for v in links_of(n))]
+        if depths[key] == 0 and users and not node["class_type"].startswith("CheckpointLoader"):
+            depths[key] = min(users) - 1
     return depths
 
 
-def widget_values(given: dict[str, Any], declared: list[tuple[str, str, dict]]) -> list[Any]:
-    """Values in canvas order: what the front end stores, its own companion widgets among them."""
-    values: list[Any] = []
-    for name, kind, options in declared:
-        if kind not in WIDGETS:
-            continue
-        value = given.get(name)
-        if value is None or isinstance(value, list):
-            value = options.get("default", 1)
-        values.append(value)
-        if options.get("control_after_generate"):
-            values.append("fixed")
-        if options.get("image_upload"):
-            values.append("image")
-    return values
+def links_of(node: dict[str, Any]) -> list[list]:
+    return [value for value in node["inputs"].values() if isinstance(value, list)]
 
 
-def to_ui(workflow: Workflow, object_info: dict) -> dict:
-    """The canvas form of an API workflow."""
-    nodes, links, rows = [], [], {}
+def dressed(workflow: Workflow, ui: dict) -> dict:
+    """The front end's canvas form with places, titles, colours, notes and model files."""
     depths = depth_of(workflow)
-    outputs: dict[str, list[dict]] = {}
-    for key, node in workflow.items():
-        info = object_info[node["class_type"]]
-        outputs[key] = [
-            {"name": name, "type": kind, "links": [], "slot_index": i}
-            for i, (name, kind) in enumerate(zip(info["output_name"], info["output"], strict=True))
-        ]
-    for order, (key, node) in enumerate(
-        sorted(workflow.items(), key=lambda item: (depths[item[0]], int(item[0])))
-    ):
-        declared = inputs_of(object_info[node["class_type"]])
-        sockets = []
-        for name, kind, _ in declared:
-            value = node["inputs"].get(name)
-            if kind in WIDGETS and not isinstance(value, list):
-                continue
-            socket = {"name": name, "type": kind, "link": None}
-            if kind in WIDGETS:
-                socket["widget"] = {"name": name}
-            if isinstance(value, list):
-                source, slot = value
-                socket["link"] = len(links) + 1
-                outputs[source][slot]["links"].append(len(links) + 1)
-                links.append([len(links) + 1, int(source), slot, int(key), len(sockets), kind])
-            sockets.append(socket)
-        values = widget_values(node["inputs"], declared)
-        tall = sum(3 if options.get("multiline") else 1 for _, kind, options in declared if kind in WIDGETS)
-        picture = 10 if node["class_type"] in ("LoadImage", "SaveImage") else 0
-        height = LINE * (max(len(sockets), len(outputs[key])) + tall + picture) + 20
-        column = depths[key]
-        top = rows.get(column, 0)
-        rows[column] = top + height + ROW_GAP
-        properties: dict[str, Any] = {"Node name for S&R": node["class_type"]}
-        if node["class_type"].startswith("ZSAMB_"):
-            properties["cnr_id"] = "z-samb"
-        models = [MODELS[v] for v in values if isinstance(v, str) and v in MODELS]
-        if models:
-            properties["models"] = models
-        nodes.append({
-            "id": int(key), "type": node["class_type"], "pos": [column * COLUMN, top], "size": [COLUMN - 80,
-            height], "flags": {}, "order": order, "mode": 0, "inputs": sockets, "outputs": outputs[key],
-            "title": node["_meta"]["title"], "properties": properties, "widgets_values": values,
-        })  # fmt: skip
-    last = max(int(key) for key in workflow)
+    columns: dict[int, list[dict]] = {}
+    for node in sorted(ui["nodes"], key=lambda n: n["id"]):
+        columns.setdefault(depths[str(node["id"])], []).append(node)
+    notes, x = [], 0
+    for column in sorted(columns):
+        y = TOP
+        for node in columns[column]:
+            meta = workflow[str(node["id"])]["_meta"]
+            dress(node, meta["title"])
+            width, height = max(node["size"][0], 300), node["size"][1]
+            height += PICTURES.get(node["type"], 0)
+            node["size"] = [round(width), round(height)]
+            if "note" in meta:
+                notes.append(note(meta["note"], [x, y]))
+                y += notes[-1]["size"][1] + 50
+            node["pos"] = [x, y]
+            y += node["size"][1] + GAP
+        x += max(node["size"][0] for node in columns[column]) + GAP
+    for i, entry in enumerate(notes):
+        entry["id"] = ui["last_node_id"] + 1 + i
     return {
-        "last_node_id": last, "last_link_id": len(links), "nodes": nodes, "links": links, "groups": [],
-        "config": {}, "extra": {}, "version": 0.4,
+        "last_node_id": ui["last_node_id"] + len(notes), "last_link_id": ui["last_link_id"],
+        "nodes": [*ui["nodes"], *notes], "links": ui["links"], "groups": [], "config": {}, "extra": {},
+        "version": 0.4,
+    }  # fmt: skip
+
+
+def dress(node: dict, title: str) -> None:
+    node["title"] = title
+    properties = {"Node name for S&R": node["type"]}
+    if node["type"].startswith("ZSAMB_"):
+        properties["cnr_id"] = "z-samb"
+        node["color"], node["bgcolor"] = OURS
+    values = node.get("widgets_values") or []
+    models = [
+        {"name": v, "url": f"{HUB}/{FILES[v][1]}/resolve/main/{FILES[v][2]}{v}", "directory": FILES[v][0]}
+        for v in values
+        if isinstance(v, str) and v in FILES
+    ]
+    if models:
+        properties["models"] = models
+    node["properties"] = properties
+    # The same seed for everyone, so that all see what the notes speak of.
+    node["widgets_values"] = ["fixed" if v == "randomize" else v for v in values]
+
+
+def note(text: str, place: list[int]) -> dict:
+    lines = sum(1 + len(line) // 52 for line in text.splitlines())
+    return {
+        "type": "MarkdownNote", "pos": place, "size": [NOTE[0], max(NOTE[1], 30 + 24 * lines)], "flags": {},
+        "order": 0, "mode": 0, "inputs": [], "outputs": [], "title": "Note", "properties": {},
+        "widgets_values": [text], "color": NOTES[0], "bgcolor": NOTES[1],
     }  # fmt: skip
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as base, Server(find_host(), Path(base)) as server:
-        object_info = server.get("/object_info")
-    for path in sorted(FOLDER.glob("*.json")):
-        ui = to_ui(load(path.stem), object_info)
-        (FOLDER.parent / path.name).write_text(json.dumps(ui, indent=1) + "\n")
-        print(f"workflows/{path.name}: {len(ui['nodes'])} nodes")
+    with (
+        tempfile.TemporaryDirectory() as base,
+        Server(find_host(), Path(base)) as server,
+        open_page(server.url) as page,
+    ):
+        for path in sorted(FOLDER.glob("*.json")):
+            show_api(page, load(path.stem))
+            ui = dressed(load(path.stem), as_prompt(page)["workflow"])
+            (FOLDER.parent / path.name).write_text(json.dumps(ui, indent=1) + "\n")
+            print(f"workflows/{path.name}: {len(ui['nodes'])} nodes")
 
 
 if __name__ == "__main__":

@@ -14,12 +14,17 @@ def load(name: str) -> Workflow:
     return json.loads((FOLDER / f"{name}.json").read_text())
 
 
+JUDGES = {"facebook/dino-vitb8": "demo DINO", "openai/clip-vit-large-patch14": "demo CLIP"}
+
+
 def demo_twin(workflow: Workflow) -> Workflow:
-    """The same graph on the embedded demo model: another loader node, 128 pixels where SDXL draws 1024."""
+    """The same graph on the embedded demo model: other loaders, 128 pixels where SDXL draws 1024."""
     twin = copy.deepcopy(workflow)
     for node in twin.values():
         if node["class_type"] == "CheckpointLoaderSimple":
             node.update(class_type="ZSAMB_LoadDemoModel", inputs={})
+        if node["class_type"] == "ZSAMB_LoadVisionModel":
+            node["inputs"]["name"] = JUDGES[node["inputs"]["name"]]
         for side in ("width", "height"):
             if node["inputs"].get(side) == 1024:
                 node["inputs"][side] = 128

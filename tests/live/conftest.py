@@ -14,6 +14,14 @@ def weather():
 
 
 @pytest.fixture(scope="session")
+def stand_ins(server, tiny):
+    """The files that the shipped workflows name, where the server looks for them."""
+    from tests.live.stand_ins import save_all
+
+    save_all(server.base, tiny)
+
+
+@pytest.fixture(scope="session")
 def server(tmp_path_factory, weather):
     from tools.host import find_host
     from tools.server import Server

@@ -28,7 +28,7 @@ def files(server):
     """Stand-ins of the files that the graph names, where the server looks for them."""
     from demo.pictures import draw
     from demo.styles import HELD_OUT
-    from tests.live.control_net import save_control_net
+    from tests.live.stand_ins import save_control_net
 
     generator = torch.Generator().manual_seed(1)
     state = {

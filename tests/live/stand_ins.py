@@ -1,0 +1,85 @@
+"""Stand-ins for the files that the shipped workflows name: the demo model's shape or a tiny one, and random
+weights. What is the host's own class is made in a process of its own: the tests of a server do not import it.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.sounds import music, speech_file, write_wav
+from tools.host import find_host
+
+START = """
+import sys
+from comfy.cli_args import args
+args.cpu = True
+import torch
+from safetensors.torch import save_file
+sys.path.append(sys.argv[2])
+generator = torch.Generator().manual_seed(1)
+"""
+CONTROL_NET = f"""{START}
+import comfy.cldm.cldm, comfy.ops
+from demo.unet import UNET_CONFIG
+config = {{k: v for k, v in UNET_CONFIG.items() if k not in ("out_channels", "transformer_depth_output")}}
+net = comfy.cldm.cldm.ControlNet(
+    **config, hint_channels=3, dtype=torch.float32, operations=comfy.ops.disable_weight_init
+)
+state = {{n: torch.randn(p.shape, generator=generator) * 0.05 for n, p in net.state_dict().items()}}
+save_file(state, sys.argv[1])
+"""
+DEPTH = f"""{START}
+import comfy.ldm.depth_anything_3.model as da3, comfy.ops
+net = da3.DepthAnything3Net(
+    "vits", out_layers=(5, 7, 9, 11), head_dim_in=384, head_features=32, head_out_channels=(32, 32, 32, 32),
+    dtype=torch.float32, device="cpu", operations=comfy.ops.disable_weight_init
+)
+state = {{n: torch.randn(p.shape, generator=generator) * 0.05 for n, p in net.state_dict().items()}}
+save_file({{n: t.half() for n, t in state.items()}}, sys.argv[1])
+"""
+MODELS = {
+    "Salesforce/blip-image-captioning-base": "blip",
+    "openai/whisper-small": "whisper",
+    "laion/clap-htsat-unfused": "clap",
+}
+
+
+def make(code: str, path: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(
+        [sys.executable, "-c", code, str(path), str(root)], check=True, cwd=find_host(), capture_output=True
+    )
+
+
+def save_control_net(path: Path) -> None:
+    make(CONTROL_NET, path)
+
+
+def save_all(base: Path, tiny: dict[str, Path]) -> None:
+    """Models, pictures and sounds under a server's base folder, by the names in the workflows."""
+    from demo.pictures import draw
+    from demo.styles import HELD_OUT
+
+    models, inputs = base / "models", base / "input"
+    save_control_net(models / "controlnet" / "control-lora-canny-rank256.safetensors")
+    shutil.copy(
+        models / "controlnet" / "control-lora-canny-rank256.safetensors",
+        models / "controlnet" / "control-lora-depth-rank256.safetensors",
+    )
+    make(DEPTH, models / "geometry_estimation" / "depth_anything_3_mono_large.safetensors")
+    for name, kind in MODELS.items():
+        shutil.copytree(tiny[kind], models / "transformers" / name)
+    shown = {
+        "reference": ("star", "lava"), "reference_2": ("moon", "arctic"), "structure": ("house", "plum"),
+        "picture": ("boat", "lava"),
+    }  # fmt: skip
+    for name, (what, style) in shown.items():
+        picture = draw(what, HELD_OUT[style], np.random.default_rng(1))
+        Image.fromarray((picture * 255).astype(np.uint8)).save(inputs / f"{name}.png")
+    speech_file(inputs / "speech.wav")
+    write_wav(inputs / "music.wav", music(12, 44_100), 44_100)

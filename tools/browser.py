@@ -1,0 +1,52 @@
+"""ComfyUI's own page in headless Chromium, by Playwright: for deriving the canvas workflows, for pictures of
+nodes, and for the tests.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+READY = """() => window.app?.graph && window.LiteGraph
+    && Object.keys(LiteGraph.registered_node_types).some((name) => name.startsWith('ZSAMB_'))"""
+
+
+@contextmanager
+def open_page(url: str, width: int = 1800, height: int = 1100) -> Iterator:
+    """A Playwright page on the server's canvas, ready and with nothing over it. ``page.said``: (kind, text)
+    of the console's errors and of scripts that failed.
+    """
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.said = []
+        page.on("console", lambda m: page.said.append((m.type, m.text)) if m.type == "error" else None)
+        page.on("pageerror", lambda error: page.said.append(("script", str(error))))
+        try:
+            # Else a new user is shown the template browser.
+            page.request.post(f"{url}/api/settings", data={"Comfy.TutorialCompleted": True})
+            page.goto(url)
+            page.wait_for_function(READY, timeout=180_000)
+            page.wait_for_timeout(1500)
+            yield page
+        finally:
+            browser.close()
+
+
+def as_prompt(page) -> dict:
+    """{"output": the API form, "workflow": the canvas form} of what is on the canvas."""
+    return page.evaluate("async () => await app.graphToPrompt()")
+
+
+def show_api(page, workflow: dict) -> None:
+    """Put an API workflow onto the canvas."""
+    page.evaluate("async (api) => await app.loadApiJson(api, 'workflow')", workflow)
+
+
+def show(page, workflow: dict) -> None:
+    """Put a canvas workflow onto the canvas."""
+    page.evaluate("async (ui) => await app.loadGraphData(ui)", workflow)
+    page.wait_for_timeout(300)

@@ -8,7 +8,7 @@ import copy
 import difflib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,47 @@ def find_picture_input(workflow: Workflow, node: str) -> str:
     if found not in takers:
         raise WorkflowError(f"{node}: this node ({title(workflow, found)}) takes no picture file. {choice}")
     return found
+
+
+def check_inputs(
+    workflow: Workflow, inputs: Iterable[tuple[str, str]], info: dict[str, dict[str, Any] | None]
+) -> list[str]:
+    """What a server would refuse: nodes of a class that it lacks, and numbers and choices among ``inputs``,
+    (node id, input), outside of what it allows. ``info`` is what it says of each class, None for none.
+    """
+    wrong = [
+        f"node {key} ({title(workflow, key)}): the server has no class {node['class_type']!r}; is the node"
+        " pack that brings it installed there?"
+        for key, node in workflow.items()
+        if info[node["class_type"]] is None
+    ]
+    for key, name in inputs:
+        about = info[workflow[key]["class_type"]]
+        groups = about.get("input", {}) if about else {}
+        # Inputs that a node grows as it needs them are not listed under their own names.
+        for spec in (group[name] for group in groups.values() if name in group):
+            if expected := _outside(workflow[key]["inputs"][name], spec):
+                found = workflow[key]["inputs"][name]
+                wrong.append(f"{name} of node {key} ({title(workflow, key)}) is {found!r}, {expected}")
+    return wrong
+
+
+def _outside(value: Any, spec: Sequence[Any]) -> str:
+    """What the host expects in place of a value, or nothing; ``spec`` is (kind or choices, options)."""
+    kind, options = spec[0], (spec[1] if len(spec) > 1 else {})
+    if kind in ("INT", "FLOAT") and isinstance(value, int | float):
+        if kind == "INT" and not isinstance(value, int):
+            return "expected a whole number"
+        if value < options.get("min", -math.inf):
+            return f"expected at least {options['min']}"
+        return f"expected at most {options['max']}" if value > options.get("max", math.inf) else ""
+    choices = kind if isinstance(kind, list) else options.get("options") if kind == "COMBO" else None
+    # The host does not hold uploads to the list, nor choices that come from elsewhere.
+    free = any(options.get(key) for key in ("image_upload", "remote", "multiselect"))
+    if not isinstance(choices, list) or free or value in choices:
+        return ""
+    more = f" and {len(choices) - 20} more" if len(choices) > 20 else ""
+    return f"expected one of {_list(map(str, choices[:20]))}{more}" if choices else "and the server has none"
 
 
 def _holders(workflow: Workflow, name: str) -> list[str]:

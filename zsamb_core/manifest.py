@@ -43,7 +43,7 @@ class Job:
     """A workflow that is ready but for its pictures, which go to the server that runs it."""
 
     name: str
-    place: str  # where its values come from, for messages
+    place: str  # of its row, for messages
     folder: Path
     workflow: Workflow
     pictures: dict[str, Path]  # by node id, for that node's input ``image``

@@ -111,7 +111,7 @@ class Pool:
 
     def _failed(self, job: Job, why: str) -> None:
         self.failed.append(job.name)
-        _say(f"{job.name} ({job.place}) failed: {why}")
+        _say(f"{job.name}{f' ({job.place})' if job.place else ''} failed: {why}")
 
 
 async def _run(jobs: Sequence[Job], servers: Sequence[str], check: bool) -> int:
@@ -211,7 +211,7 @@ def _jobs(options: argparse.Namespace) -> list[Job]:
     if options.manifest:
         return prepare_rows(options.manifest, workflow, options.out, values, pictures)
     name = options.workflow.stem
-    return [prepare(workflow, name, "the command line", options.out, values, pictures)]
+    return [prepare(workflow, name, "", options.out, values, pictures)]
 
 
 def _pair(option: str, text: str, form: str) -> tuple[str, str]:

@@ -1,0 +1,101 @@
+"""What docs/headless.md says of the official comfy-cli, with the real one in an environment of its own.
+
+Without an internet connection there is none to install, and these tests are skipped; but not in CI.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tools import workflows
+
+pytestmark = pytest.mark.live
+PACKAGE = "comfy-cli==1.23.0"
+
+
+@pytest.fixture(scope="module")
+def cli(tmp_path_factory):
+    """Runs the command; returns its exit code and the JSON it ends with."""
+    root = tmp_path_factory.mktemp("comfy_cli")
+    python = root / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    for command in (
+        [sys.executable, "-m", "venv", str(root / "venv")],
+        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", PACKAGE],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+        if done.returncode and not os.environ.get("CI"):
+            pytest.skip(f"{PACKAGE} cannot be installed: {(done.stdout + done.stderr)[-300:]}")
+        assert done.returncode == 0, done.stdout + done.stderr
+    # It asks for consent to telemetry, and keeps settings in the home folder.
+    env = {**os.environ, "DO_NOT_TRACK": "1", "HOME": str(root), "USERPROFILE": str(root)}
+
+    def run(*args, **more):
+        command = [str(python), "-m", "comfy_cli", "--skip-prompt", "--json", *map(str, args)]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            env={**env, **more},
+            stdin=subprocess.DEVNULL,
+        )
+        return done.returncode, json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+@pytest.fixture
+def flow(tmp_path):
+    """Writes the demo twin with other inputs and returns its path."""
+    twin = workflows.demo_twin(workflows.load("style_aligned_prompts"))
+
+    def write(**values):
+        changed = workflows.fill(twin, **{"steps": 3, "prompts": "a cat", "style": "", **values})
+        (tmp_path / "flow.json").write_text(json.dumps(changed))
+        return tmp_path / "flow.json"
+
+    return write
+
+
+def run_args(server, path):
+    return ("run", "--workflow", path, "--host", "127.0.0.1", "--port", server.port, "--wait")
+
+
+def test_it_runs_an_api_workflow_and_fetches_the_pictures(server, cli, flow, tmp_path):
+    code, said = cli(*run_args(server, flow()))
+    assert code == 0 and said["data"]["status"] == "completed" and len(said["data"]["outputs"]) == 1
+    code, said = cli(
+        "download", said["data"]["prompt_id"], "--out-dir", tmp_path / "out", "--where", "local",
+        COMFY_LOCAL_URL=server.url,
+    )  # fmt: skip
+    assert code == 0 and len(list((tmp_path / "out").glob("*.png"))) == 1
+
+
+def test_errors_have_an_exit_code_and_a_message(server, cli, flow):
+    code, said = cli(*run_args(server, flow(blocks="output 9")))
+    assert code == 1 and "'output 9' names no block of this model" in said["error"]["message"]
+    code, said = cli(*run_args(server, flow(strength=7)))
+    assert code == 1 and "strength=7 above" in json.dumps(said["error"])
+
+
+def test_run_does_not_change_inputs_of_a_workflow(server, cli, flow):
+    code, said = cli(*run_args(server, flow()), "--set", "6.seed=5")
+    assert code == 1 and "cannot be combined with --workflow" in said["error"]["message"]
+    # Nor does its editor, in the API format.
+    code, said = cli("workflow", "set-slot", flow(), "6.seed=5")
+    assert code == 1 and said["error"]["code"] == "workflow_not_frontend_format"
+
+
+def test_its_editor_changes_the_canvas_form(server, cli, tmp_path):
+    canvas = tmp_path / "canvas.json"
+    canvas.write_bytes((workflows.FOLDER.parent / "style_aligned_prompts.json").read_bytes())
+    where = ("--host", "127.0.0.1", "--port", server.port)
+    code, said = cli("workflow", "set-slot", canvas, "6.seed=5", "2.prompts=a boat", *where)
+    assert code == 0 and said["data"]["applied"] == ["6.seed", "2.prompts"]
+    code, said = cli("run", "--workflow", canvas, "--print-prompt", *where)
+    prompt = said["data"]["prompt"]
+    assert code == 0
+    assert prompt["6"]["inputs"]["seed"] == 5 and prompt["2"]["inputs"]["prompts"] == "a boat"

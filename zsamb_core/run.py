@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .client import Client, ClientError, Refused, Unreachable, read_address
 from .manifest import Job, ManifestError, is_done, keep, prepare, prepare_rows
-from .workflow import WorkflowError, check_inputs, read_workflow, set_input, title
+from .workflow import WorkflowError, check_inputs, picture_inputs, read_workflow, set_input, title
 
 FAILED, WRONG, NO_SERVER, INTERRUPTED = 1, 2, 3, 130
 LOSSES = 2  # servers that may go under one row before the row is taken to be the cause
@@ -156,10 +156,17 @@ async def _check(jobs: Sequence[Job], client: Client) -> list[str]:
     """What this server would refuse in any of the jobs, told before the first runs."""
     classes = {node["class_type"] for job in jobs for node in job.workflow.values()}
     info = {name: await client.node_info(name) for name in sorted(classes)}
-    absent = check_inputs(jobs[0].workflow, [], info)
-    return absent or [
-        f"{job.place}: {wrong}" for job in jobs for wrong in check_inputs(job.workflow, job.changed, info)
-    ]
+    if absent := check_inputs(jobs[0].workflow, [], info):
+        return absent
+    wrong = []
+    for job in jobs:
+        # Of what the row leaves as it is, its pictures alone: one forgotten is the likeliest mistake.
+        kept = [(n, name) for n, name in picture_inputs(job.workflow) if n not in job.pictures]
+        wrong += [
+            f"{job.place}: {w}"
+            for w in check_inputs(job.workflow, dict.fromkeys([*kept, *job.changed]), info)
+        ]
+    return wrong
 
 
 def _arguments(argv: list[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:

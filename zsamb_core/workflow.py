@@ -124,11 +124,17 @@ def find_inputs(workflow: Workflow, address: str) -> list[tuple[str, str]]:
     )
 
 
+def picture_inputs(workflow: Workflow) -> list[tuple[str, str]]:
+    """The (node id, input) that take a picture file by name."""
+    nodes = _holders(workflow, "image")
+    return [(n, "image") for n in nodes if isinstance(workflow[n]["inputs"]["image"], str)]
+
+
 def find_picture_input(workflow: Workflow, node: str) -> str:
     """The id of the node with this id or title, whose input ``image`` takes a file. Raises WorkflowError
     for a node that there is not, or that takes no file.
     """
-    takers = [n for n in _holders(workflow, "image") if isinstance(workflow[n]["inputs"]["image"], str)]
+    takers = [n for n, _ in picture_inputs(workflow)]
     choice = f"Nodes that take a picture file: {_list(f'{n} ({title(workflow, n)})' for n in takers)}."
     named = _named(workflow, node)
     if not named:
@@ -172,10 +178,15 @@ def _outside(value: Any, spec: Sequence[Any]) -> str:
             return f"expected at least {options['min']}"
         return f"expected at most {options['max']}" if value > options.get("max", math.inf) else ""
     choices = kind if isinstance(kind, list) else options.get("options") if kind == "COMBO" else None
-    # The host does not hold uploads to the list, nor choices that come from elsewhere.
-    free = any(options.get(key) for key in ("image_upload", "remote", "multiselect"))
-    if not isinstance(choices, list) or free or value in choices:
+    # The host takes files from subfolders and other folders too, which it does not list.
+    free = options.get("image_upload") and any(sign in str(value) for sign in "/\\[")
+    if not isinstance(choices, list) or value in choices or free:
         return ""
+    # Nor does it hold what comes from elsewhere to the list.
+    if options.get("remote") or options.get("multiselect"):
+        return ""
+    if options.get("image_upload"):
+        return "which is no file in the server's input folder; send one"
     more = f" and {len(choices) - 20} more" if len(choices) > 20 else ""
     return f"expected one of {_list(map(str, choices[:20]))}{more}" if choices else "and the server has none"
 

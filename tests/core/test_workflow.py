@@ -141,7 +141,9 @@ def test_what_a_server_would_refuse_is_known_before():
             changed = set_input(changed, address, new)
         return check_inputs(changed, inputs, info)
 
-    assert said(("seed", 3), ("strength", 0.5), ("name", "ddim"), ("3.image", "new.png"), ("cfg", 99)) == []
+    assert said(("seed", 3), ("strength", 0.5), ("name", "ddim"), ("3.image", "x.png"), ("cfg", 99)) == []
+    assert said(("3.image", "clips/x.png")) == [] == said(("3.image", "x_1.png [output]"))
+    assert "'y.png', which is no file in the server's input folder" in said(("3.image", "y.png"))[0]
     (wrong,) = said(("2.strength", 7))
     assert wrong == "strength of node 2 (v1.5 patch) is 7, expected at most 1.0"
     assert len(said(("seed", 10))) == 2 and "is -1, expected at least 0" in said(("1.seed", -1))[0]

@@ -77,6 +77,8 @@ def flow(tmp_path):
     for name in ("prompts", "reference"):
         twin = workflows.demo_twin(workflows.load(f"style_aligned_{name}"))
         twin = workflows.fill(twin, steps=3, prompts="a cat\na boat", style="")
+        if name == "reference":
+            twin = workflows.fill(twin, image="never_sent.png")
         paths[name] = tmp_path / f"{name}.json"
         paths[name].write_text(json.dumps(twin))
     return paths
@@ -301,7 +303,7 @@ def test_a_batch_goes_on_where_it_stopped(server, flow, tmp_path):
     assert done.returncode == 0 and "2 of 3 rows" in done.stderr and "1 done" in done.stderr
 
 
-def test_a_bad_row_stops_the_batch_before_it_starts(server, flow, tmp_path):
+def test_a_bad_row_stops_the_batch_before_it_starts(server, flow, styles, tmp_path):
     """Also one that only the server knows to be bad."""
     out, before = tmp_path / "out", len(server.get("/history"))
     for bad, said in (
@@ -315,6 +317,9 @@ def test_a_bad_row_stops_the_batch_before_it_starts(server, flow, tmp_path):
         rows = manifest(tmp_path, *ROWS, {"output": "bad", **bad})
         done = run(flow["prompts"], "--server", server.url, "--out", out, "--manifest", rows)
         assert done.returncode == 2 and said in done.stderr and "nothing was run" in done.stderr
+    rows = manifest(tmp_path, {"output": "good", "image:9": str(styles[0])}, {"output": "bad"})
+    done = run(flow["reference"], "--server", server.url, "--out", out, "--manifest", rows)
+    assert done.returncode == 2 and "row 2 (line 2): image of node 9 (Reference picture)" in done.stderr
     assert not out.exists() and len(server.get("/history")) == before
 
 

@@ -1,7 +1,6 @@
 """Pictures, speech, music, weather and text as one prompt."""
 
 import logging
-from math import ceil
 
 from comfy_api.latest import io
 
@@ -146,18 +145,26 @@ class ContextToPrompt(io.ComfyNode):
         notes = [*notes, *(note for i, p in enumerate(prompts) for note in told(i, p, style))]
         return io.NodeOutput("\n".join(prompts), style, "\n".join(notes))
 
+    @classmethod
+    def fingerprint_inputs(cls, **_):
+        return DescribeMusic.fingerprint_inputs()
+
 
 def fuse(rows, fusion: str, template: str, summary_model) -> tuple[list[str], list[str]]:
     """(prompts, what was left out) of the sources line by line. Raises ValueError for a prompt of nothing."""
     order = " ".join(f"{{{name}}}" for name in ("text", *SOURCES[:-1])) if fusion == NONE else template
     notes = [
-        warned(f"prompt {i + 1}: {name} is not in it, since the template does not name it.")
+        warned(f"prompt {i + 1}: {name} is not in it: the template does not name it in a part that stays.")
         for i, row in enumerate(rows)
         for name in unused(order, row)
     ]
     if fusion == SUMMARIZE:
         long = [fill(order, row) for row in rows]
         prompts = summarise_all(summary_model, long) if all(long) else long
+        for i, text in enumerate(long):
+            read, count = summary_model.model.read(text)
+            if read < count:
+                notes.append(warned(f"prompt {i + 1}: the summary model read {read} of {count} tokens."))
         for i, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
             in_it = {name: value for name, value in row.items() if name not in unused(order, row)}
             notes += [
@@ -181,11 +188,10 @@ def fuse(rows, fusion: str, template: str, summary_model) -> tuple[list[str], li
 
 def told(index: int, prompt: str, style: str) -> list[str]:
     """A line on a prompt's length, as Prompt Set will write it."""
-    count = count_tokens(f"{prompt} {style.strip()}".strip())
+    count, pieces = count_tokens(f"{prompt} {style.strip()}".strip())
     line = f"prompt {index + 1}: {count} tokens"
     if count <= CLIP_READS:
         return [f"{line}."]
-    pieces = ceil((count - 2) / (CLIP_READS - 2))
     return [
         warned(
             f"{line}, more than the {CLIP_READS} that CLIP reads at once: it gets them in {pieces} pieces."

@@ -44,6 +44,8 @@ class Loader(io.ComfyNode):
         """In place of the host's look into the list: the recommended model is there, or said to be missing,
         before anything runs.
         """
+        if name is None:  # comes by a link, and is looked at when it is there
+            return True
         try:
             cls.KIND.path(name, cls.TITLE)
         except ValueError as error:
@@ -59,6 +61,8 @@ class Loader(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, name):
+        if name is None:
+            return 0
         path = cls.KIND.path(name, cls.TITLE)
         return max(f.stat().st_mtime_ns for f in (path.iterdir() if path.is_dir() else [path]))
 

@@ -2,13 +2,12 @@
 
 import json
 import logging
-import time
 
 from comfy_api.latest import io
 
 from ..zsamb_core.weather import FIELDS, IMPERIAL, METRIC, TEMPLATE, check_template, in_words
 from ..zsamb_core.weather_services import OPEN_METEO, OPENWEATHERMAP, Unreachable, read_place
-from ._host.weather import KEY, KEY_FILE, kept, weather_of
+from ._host.weather import KEY, KEY_FILE, stamp, weather_of
 from .context_models import CONTEXT
 from .style_embeds import named
 
@@ -116,8 +115,7 @@ class DescribeWeather(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, service, place, cache_minutes, **_):
-        found = kept(service, place, cache_minutes)
-        return found.at if found else time.time()
+        return stamp(service, place, cache_minutes)
 
 
 NODES = [DescribeWeather]

@@ -21,7 +21,7 @@ def open_page(url: str, width: int = 1800, height: int = 1100) -> Iterator:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": width, "height": height})
+        page = browser.new_page(viewport={"width": width, "height": height}, base_url=url)
         page.said = []
         page.on("console", lambda m: page.said.append((m.type, m.text)) if m.type == "error" else None)
         page.on("pageerror", lambda error: page.said.append(("script", str(error))))

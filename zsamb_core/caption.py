@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from PIL import Image
 
-from .transformers_folder import LOCAL, by_pil, kind_of, load_tokenizer, load_whole, loading
+from .transformers_folder import LOCAL, by_pil, kind_of, load_tokenizer, load_whole, loading, read_json
 from .watch import Watch, on_every_token
 
 KINDS = {"blip": "BLIP for captions"}
+CLASS = "BlipForConditionalGeneration"
 AT_ONCE = 8  # pictures in one pass
 
 
@@ -59,6 +60,11 @@ def load_caption_model(folder: str | Path) -> CaptionModel:
     """Raises ValueError that names the folder, what was found and what was expected."""
     folder = Path(folder)
     kind = kind_of(folder, KINDS, "Salesforce/blip-image-captioning-base")
+    made = read_json(folder, "config.json").get("architectures") or [CLASS]
+    if CLASS not in made:
+        raise ValueError(
+            f"{folder.name} is a {made[0]}, expected a {CLASS}: a BLIP that was made for captions."
+        )
     import transformers
 
     model = load_whole(

@@ -27,7 +27,7 @@ def lines_of(sources: Mapping[str, str]) -> list[dict[str, str]]:
     that names sources of unlike counts.
     """
     split = {
-        name: [" ".join(line.split()) for line in text.splitlines() if line.strip() or name != "text"]
+        name: [" ".join(line.split()) for line in text.split("\n") if line.strip() or name != "text"]
         for name, text in sources.items()
     }
     counts = {name: len(lines) for name, lines in split.items() if len(lines) > 1}
@@ -79,8 +79,9 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
 
 def unused(template: str, values: Mapping[str, str]) -> list[str]:
-    """Sources with a text that the template does not name."""
-    named = set(_FIELD.findall(template))
+    """Sources with a text that is not in the filled template: not named, or in a part that was left out."""
+    kept = [m[1] for m in _PART.finditer(template) if all(values.get(n) for n in _FIELD.findall(m[1]))]
+    named = set(_FIELD.findall(" ".join([_PART.sub(" ", template), *kept])))
     return [name for name, text in values.items() if text and name not in named]
 
 

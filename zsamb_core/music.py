@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .scores import cosines, directions
-from .waveform import windows
+from .waveform import is_silent, windows
 
 SHIPPED = Path(__file__).with_name("music_labels.yaml")
 GENRE = "genre"
@@ -89,11 +89,13 @@ def _label_set(entry: Any, where: str) -> LabelSet:
 
 def embed_track(model: MusicModel, track: Tensor) -> Iterator[Tensor]:
     """Embeddings (D,) of the windows of a (n,) track at ``model.rate``, one by one: so that the caller can
-    show progress and stop. Their mean direction is the track's, whatever its length; the packages' own way
-    with long recordings takes a random part.
+    show progress and stop. Silent ones are left out. Their mean direction is the track's, whatever its
+    length; the packages' own way with long recordings takes a random part.
     """
-    for window in windows(track, model.window):
-        yield model.embed_sound(window)
+    parts = windows(track, model.window)
+    loud = [part for part in parts if not is_silent(part, model.rate)]
+    for part in loud or parts:
+        yield model.embed_sound(part)
 
 
 @dataclass(frozen=True)

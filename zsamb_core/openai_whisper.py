@@ -8,7 +8,17 @@ import torch
 from torch import Tensor
 
 from .extras import wanted
-from .speech import COMPRESSION, LOGPROB, NO_SPEECH, TEMPERATURES, Progress, SpeechModel, Transcript
+from .speech import (
+    COMPRESSION,
+    LOGPROB,
+    NO_SPEECH,
+    TEMPERATURES,
+    Progress,
+    SpeechModel,
+    Transcript,
+    audible,
+    left_out,
+)
 from .watch import Watch
 
 
@@ -21,7 +31,8 @@ class OpenAIWhisper:
 
     @property
     def languages(self) -> list[str]:
-        return list(self.package.tokenizer.LANGUAGES) if self.model.is_multilingual else []
+        known = list(self.package.tokenizer.LANGUAGES)  # in the order of their tokens; older ones have fewer
+        return known[: self.model.num_languages] if self.model.is_multilingual else []
 
     def heard(
         self, track: Tensor, language: str | None, translate: bool, watch: Watch, progress: Progress
@@ -39,11 +50,13 @@ class OpenAIWhisper:
             fp16=next(self.model.parameters()).dtype == torch.float16,
             verbose=None,
         )
-        segments = [
-            {"start": float(part["start"]), "end": float(part["end"]), "text": part["text"].strip()}
-            for part in found["segments"]
-        ]
-        return Transcript(" ".join(found["text"].split()), found["language"], segments)
+        kept = [s for s in found["segments"] if audible(track, float(s["start"]), float(s["end"]))]
+        return Transcript(
+            " ".join("".join(s["text"] for s in kept).split()),
+            found["language"],
+            [{"start": float(s["start"]), "end": float(s["end"]), "text": s["text"].strip()} for s in kept],
+            left_out(len(found["segments"]) - len(kept)),
+        )
 
 
 class _Watched:

@@ -16,10 +16,12 @@ from torch import Tensor
 
 from .transformers_folder import LOCAL, kind_of, load_tokenizer, load_whole, loading
 from .watch import Watch, on_every_token
-from .waveform import FLOOR, is_silent, loudness
+from .waveform import FLOOR, FRAME, is_silent, loudness
 
 RATE = 16_000
 WINDOW = 30 * RATE
+# What goes through transformers at once: it keeps every token's scores until it is done, about 0.2 MB each.
+STRETCH = 300 * RATE
 KINDS = {"whisper": "Whisper"}
 # The paper's: temperatures in turn until the text is likely enough and does not repeat itself.
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -95,6 +97,18 @@ def transcribe(
     return found
 
 
+def audible(track: Tensor, start: float, end: float) -> bool:
+    """Whether there is anything to hear where a segment is said to be, in seconds. Whisper goes on in
+    silence, and in the padding behind the end.
+    """
+    piece = track[round(start * RATE) : round(max(end, start + FRAME) * RATE)]
+    return len(piece) > 0 and not is_silent(piece, RATE)
+
+
+def left_out(count: int) -> list[str]:
+    return [f"{count} segments that Whisper wrote in silence were left out"] if count else []
+
+
 @dataclass(frozen=True)
 class TransformersWhisper:
     """transformers' model, feature extractor and tokenizer."""
@@ -110,12 +124,6 @@ class TransformersWhisper:
     def heard(
         self, track: Tensor, language: str | None, translate: bool, watch: Watch, progress: Progress
     ) -> Transcript:
-        parameter = next(self.model.parameters())
-        longer = {"truncation": False, "padding": "longest"} if len(track) > WINDOW else {}
-        given = self.features(
-            track.numpy(), sampling_rate=RATE, return_attention_mask=True, return_tensors="pt", **longer
-        )
-        features = given["input_features"].to(parameter.device, parameter.dtype)
         settings: dict[str, Any] = {
             "return_timestamps": True,
             "return_segments": True,
@@ -124,35 +132,66 @@ class TransformersWhisper:
             "compression_ratio_threshold": COMPRESSION["transformers"],
             "logprob_threshold": LOGPROB,
             "no_speech_threshold": NO_SPEECH,
+            "stopping_criteria": on_every_token(watch),
         }
         if self.languages:
-            if language is None:
-                token = int(self.model.detect_language(features)[0])
-                codes = {id_: name[2:-2] for name, id_ in self.model.generation_config.lang_to_id.items()}
-                language = codes[token]
+            language = language or self._spoken(track[:WINDOW])
             settings |= {"language": language, "task": "translate" if translate else "transcribe"}
+        begin, found = 0, list[tuple[float, float, Tensor]]()
+        while begin < len(track):
+            part = track[begin : begin + STRETCH]
+            segments = self._segments(part, settings, lambda s, b=begin: progress(b / RATE + s))  # type: ignore[misc]
+            if begin + STRETCH < len(track):
+                # The last one may be cut short: it is heard again, from its start.
+                again = segments[-1][0] * RATE if segments else 0
+                if again > STRETCH / 2:
+                    segments.pop()
+                begin_next = begin + (round(again) if again > STRETCH / 2 else STRETCH)
+            else:
+                begin_next = len(track)
+            found += [(begin / RATE + start, begin / RATE + end, tokens) for start, end, tokens in segments]
+            begin = begin_next
+        kept = [segment for segment in found if audible(track, *segment[:2])]
+        text = self._text(torch.cat([tokens for *_, tokens in kept])) if kept else ""
+        return Transcript(
+            " ".join(text.split()),
+            language or "en",
+            [{"start": start, "end": end, "text": self._text(t).strip()} for start, end, t in kept],
+            left_out(len(found) - len(kept)),
+        )
+
+    def _spoken(self, track: Tensor) -> str:
+        """The language's code."""
+        token = int(self.model.detect_language(self._features(track)["input_features"])[0])
+        codes = {id_: name[2:-2] for name, id_ in self.model.generation_config.lang_to_id.items()}
+        return str(codes[token])
+
+    def _features(self, track: Tensor) -> dict[str, Tensor]:
+        parameter = next(self.model.parameters())
+        longer = {"truncation": False, "padding": "longest"} if len(track) > WINDOW else {}
+        given = self.features(
+            track.numpy(), sampling_rate=RATE, return_attention_mask=True, return_tensors="pt", **longer
+        )
+        return {
+            "input_features": given["input_features"].to(parameter.device, parameter.dtype),
+            "attention_mask": given["attention_mask"].to(parameter.device),
+        }
+
+    def _segments(
+        self, track: Tensor, settings: dict[str, Any], progress: Progress
+    ) -> list[tuple[float, float, Tensor]]:
+        """(start, end, tokens) in seconds of the track."""
+        settings = dict(settings)
         # Newer transformers tell how far they are.
         if "monitor_progress" in inspect.signature(self.model.generate).parameters:
             settings["monitor_progress"] = lambda seek: progress(float(seek[0, 0]) / 100)
-        found = self.model.generate(
-            features,
-            attention_mask=given["attention_mask"].to(parameter.device),
-            stopping_criteria=on_every_token(watch),
-            **settings,
-        )
-        # The last window is padded with silence, in which the model goes on; that is not in the recording.
-        kept = [part for part in found["segments"][0] if float(part["start"]) < len(track) / RATE]
-        tokens: Any = torch.cat([part["tokens"] for part in kept]) if kept else []
-        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-        segments = [
-            {
-                "start": float(part["start"]),
-                "end": float(part["end"]),
-                "text": self.tokenizer.decode(part["tokens"], skip_special_tokens=True).strip(),
-            }
-            for part in kept
-        ]
-        return Transcript(" ".join(text.split()), language or "en", segments)
+        found = self.model.generate(**self._features(track), **settings)
+        times = [(float(part["start"]), float(part["end"]), part["tokens"]) for part in found["segments"][0]]
+        # The last window is padded, and the model may go on in there.
+        return [part for part in times if part[0] < len(track) / RATE]
+
+    def _text(self, tokens: Tensor) -> str:
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
 
 def load_whisper(folder: str | Path) -> SpeechModel:

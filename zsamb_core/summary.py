@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .transformers_folder import kind_of, load_tokenizer, load_whole
+from .transformers_folder import kind_of, load_tokenizer, load_whole, read_json
 from .watch import Watch, on_every_token
 
 KINDS = {"t5": "T5"}
@@ -23,6 +23,11 @@ class SummaryModel:
 
     model: Any
     tokenizer: Any
+
+    def read(self, text: str) -> tuple[int, int]:
+        """(tokens that the model reads of a text, tokens that it has)."""
+        count = len(self.tokenizer(PREFIX + text, truncation=False)["input_ids"])
+        return min(count, int(self.tokenizer.model_max_length)), count
 
     @torch.no_grad()
     def summaries(self, texts: list[str], watch: Watch) -> Iterator[str]:
@@ -40,6 +45,23 @@ class SummaryModel:
             yield " ".join(self.tokenizer.decode(ids[0], skip_special_tokens=True).split())
 
 
+def refuse_without_head(folder: Path) -> None:
+    """A T5 whose head is its own needs it in the file: newer transformers puts the token table there instead,
+    without a word. Raises ValueError.
+    """
+    file = folder / "model.safetensors"
+    if read_json(folder, "config.json").get("tie_word_embeddings", True) or not file.is_file():
+        return
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as weights:
+        if "lm_head.weight" not in weights.keys():  # noqa: SIM118, it is no dict
+            raise ValueError(
+                f"{folder.name}: the weights lack lm_head.weight, which config.json says is not tied."
+                " Expected the whole model; get it again from its source."
+            )
+
+
 def load_summary_model(folder: str | Path) -> SummaryModel:
     """Raises ValueError that names the folder, what was found and what was expected."""
     folder = Path(folder)
@@ -50,7 +72,7 @@ def load_summary_model(folder: str | Path) -> SummaryModel:
         transformers.T5ForConditionalGeneration,
         folder,
         KINDS[kind],
-        # The token table stands in for all of these where a file has it alone.
-        lambda k: k.endswith("embed_tokens.weight") or k == "lm_head.weight",
+        lambda k: k.endswith("embed_tokens.weight"),  # the shared token table stands in for these
     )
+    refuse_without_head(folder)
     return SummaryModel(model, load_tokenizer(folder, KINDS[kind]))

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model")
-LOCAL: dict[str, Any] = {"local_files_only": True}
+# From the disk alone, and none of the code that a folder may bring is run.
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Sound as models want it: mono, at their sample rate, in windows. Waveforms are fp32 in -1..1."""
 
+from fractions import Fraction
+
 import torch
 from torch import Tensor
 
@@ -31,7 +33,10 @@ def tracks(waveform: Tensor, sample_rate: int, rate: int) -> list[Tensor]:
     if sample_rate != rate:
         import torchaudio
 
-        mixed = torchaudio.functional.resample(mixed, sample_rate, rate)
+        # The filter bank grows with the terms of the ratio, to gigabytes for rates such as 44101 Hz; a pitch
+        # off by a millionth is not heard.
+        ratio = Fraction(rate, sample_rate).limit_denominator(1000)
+        mixed = torchaudio.functional.resample(mixed, ratio.denominator, ratio.numerator)
     return list(mixed)
 
 

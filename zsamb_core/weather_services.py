@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 from .weather import WMO, Weather
 
@@ -26,6 +27,7 @@ ADDRESSES = {
     GEOCODING: ("OPEN_METEO_GEOCODING_URL", "https://geocoding-api.open-meteo.com"),
 }
 PLACE = ("q", "name", "lat", "lon", "latitude", "longitude")  # of a query, what says where
+CODES = {"UK": "GB"}  # what people write for another
 TRIES = 3
 PATIENCE = 30.0  # seconds that a service's Retry-After is honoured for at most
 
@@ -73,9 +75,14 @@ async def current(service: str, place: str, key: str | None, timeout: float, ret
     try:
         return await _openweathermap(where, key or "", timeout, retry)
     except ValueError as error:
-        # The service's answer may repeat the key.
-        said = str(error).replace(key, "(key)") if key else str(error)
-        raise type(error)(said) from None
+        raise type(error)(without_key(str(error), key)) from None
+
+
+def without_key(text: str, key: str | None) -> str:
+    """The service's answer may repeat the key, or a part of it at the end of what is quoted."""
+    for secret in {key, quote(key, safe=""), quote_plus(key)} if key else ():
+        text = text.replace(secret, "(key)")
+    return text
 
 
 async def _openweathermap(where: str | Coordinates, key: str, timeout: float, retry: float) -> Weather:
@@ -147,27 +154,32 @@ async def _open_meteo(where: str | Coordinates, timeout: float, retry: float) ->
 
 
 async def _geocoded(place: str, timeout: float, retry: float) -> tuple[str, Coordinates]:
-    """Name and coordinates. What stands behind a comma is a country's code, or a part of the name of a
-    country or region.
-    """
-    name, _, region = (part.strip() for part in place.partition(","))
+    """Name and coordinates. Behind commas stand a country or its code, and before it maybe a region."""
+    name, *regions = (part.strip() for part in place.split(",") if part.strip())
     asked = {"name": name, "count": "20", "language": "en", "format": "json"}
-    if re.fullmatch("[A-Za-z]{2}", region):
-        asked["countryCode"] = region.upper()
+    country = regions.pop() if regions else ""
+    code = CODES.get(country.upper(), country.upper()) if re.fullmatch("[A-Za-z]{2}", country) else ""
+    if code:
+        asked["countryCode"] = code
     data = await _get(GEOCODING, "/v1/search", asked, timeout, retry)
     with _as_documented(GEOCODING):
         found = data.get("results") or []
-        wanted = region.casefold()
-        if "countryCode" in asked:
-            found = [r for r in found if str(r.get("country_code", "")).casefold() == wanted]
-        elif region:
-            fields = ("country", "admin1", "admin2")
-            found = [r for r in found if any(wanted in str(r.get(f, "")).casefold() for f in fields)]
+        if code:
+            found = [r for r in found if str(r.get("country_code", "")).upper() == code]
+        elif country:
+            found = [r for r in found if _is_in(r, country)]
+        for region in regions:  # the likeliest where nothing says the region by this name
+            found = [r for r in found if _is_in(r, region)] or found
         best = found[0] if found else None
         if best is not None:
             place_name = ", ".join(str(best[f]) for f in ("name", "country") if best.get(f))
             return place_name, Coordinates(_number(best["latitude"]), _number(best["longitude"]))
     raise ValueError(_unknown(OPEN_METEO, place))
+
+
+def _is_in(result: dict[str, Any], region: str) -> bool:
+    fields = ("country", "admin1", "admin2")
+    return any(region.casefold() in str(result.get(field, "")).casefold() for field in fields)
 
 
 def _unknown(service: str, place: str) -> str:
@@ -207,8 +219,8 @@ async def _get(
             continue
         if status == 200:
             return _object(service, body)
-        said = _said(body)
-        if status in (401, 403):
+        said = _said(body, asked.get("appid"))
+        if status in (401, 403) and service == OPENWEATHERMAP:
             raise ValueError(
                 f"{service} refuses the key ({status}{said}). New keys work after some hours; look at the key"
                 " in the environment variable or file that it comes from."
@@ -233,14 +245,14 @@ def _object(service: str, body: bytes) -> dict[str, Any]:
         return found
 
 
-def _said(body: bytes) -> str:
-    """The service's own words, on one short line."""
+def _said(body: bytes, key: str | None) -> str:
+    """The service's own words, on one short line, without the key."""
     try:
         found = json.loads(body)
         words = str(found.get("message") or found.get("reason") or "")
     except (ValueError, AttributeError):
         return ""
-    words = " ".join(words.split())[:200]
+    words = without_key(" ".join(words.split()), key)[:200]
     return f": {words}" if words else ""
 
 

@@ -37,14 +37,14 @@ class ContextModel:
 @dataclass(frozen=True)
 class Kind:
     """``kinds``: transformers' model types; ``example``: the recommended folder, and the ``files`` in it;
-    ``checkpoints``: the folder type of single files of another format, and their loader.
+    ``checkpoints``: the folder type of single files of another format, their loader, and where to get them.
     """
 
     kinds: dict[str, str]
     load: Callable[[Path], Any]
     example: str
     files: str
-    checkpoints: tuple[str, Callable[[Path], Any]] | None = None
+    checkpoints: tuple[str, Callable[[Path], Any], str] | None = None
 
     def listed(self) -> list[str]:
         """The recommended folder, there or not, then what is there."""
@@ -56,10 +56,9 @@ class Kind:
     def path(self, name: str, node: str) -> Path:
         """Of a folder or a file. Raises ValueError that lists where it was looked for."""
         if self.checkpoints and name.endswith(".pt"):
-            return find(self.checkpoints[0], name, node)
-        return model_folder(
-            name, node, f"Get {self.example} from huggingface.co/{self.example}: {self.files}."
-        )
+            return find(self.checkpoints[0], name, node, self.checkpoints[2])
+        wanted = name if name.count("/") == 1 else self.example
+        return model_folder(name, node, f"Get {wanted} from huggingface.co/{wanted}: {self.files}.")
 
 
 def laion_clap(file: Path):
@@ -79,14 +78,14 @@ SPEECH = Kind(
     speech.load_whisper,
     "openai/whisper-small",
     "all .json files, merges.txt and model.safetensors",
-    (WHISPER, load_openai_whisper),
+    (WHISPER, load_openai_whisper, "Get such as small.pt from github.com/openai/whisper."),
 )
 MUSIC = Kind(
     clap.KINDS,
     clap.load_clap,
     "laion/clap-htsat-unfused",
     "all .json files, merges.txt and model.safetensors or pytorch_model.bin",
-    (CLAP, laion_clap),
+    (CLAP, laion_clap, "Get such as 630k-audioset-best.pt from huggingface.co/lukewys/laion_clap."),
 )
 SUMMARY = Kind(
     summary.KINDS,

@@ -9,22 +9,26 @@ def register(name: str, extensions: tuple[str, ...], saved: bool = False) -> Non
     """A folder type under models/ and, for what the pack saves, under output/. Folders that other packs or
     extra_model_paths named for it stay, and stay first.
     """
+    new = name not in folder_paths.folder_names_and_paths
     for parent in (folder_paths.models_dir, *([folder_paths.get_output_directory()] if saved else [])):
         folder_paths.add_model_folder_path(name, str(Path(parent) / name))
     paths, known = folder_paths.folder_names_and_paths[name]
-    folder_paths.folder_names_and_paths[name] = (paths, {*known, *extensions})
+    if new or known:  # another pack's type without extensions has all files
+        folder_paths.folder_names_and_paths[name] = (paths, {*known, *extensions})
 
 
 def files(name: str) -> list[str]:
     return folder_paths.get_filename_list(name)
 
 
-def find(name: str, file: str, node: str) -> Path:
-    """Raises ValueError that lists where it was looked for."""
+def find(name: str, file: str, node: str, example: str = "") -> Path:
+    """Raises ValueError that lists where it was looked for. ``example``: what to get, and from where."""
     path = folder_paths.get_full_path(name, file)
     if path is None:
         places = ", ".join(folder_paths.get_folder_paths(name))
-        raise ValueError(f"{node}: the file {file!r} was not found, expected it in one of {places}.")
+        raise ValueError(
+            f"{node}: the file {file!r} was not found, expected it in one of {places}. {example}".rstrip()
+        )
     return Path(path)
 
 

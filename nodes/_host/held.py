@@ -60,8 +60,10 @@ def model_folders(kinds) -> list[str]:
 def model_folder(name: str, node: str, example: str, file: str = "config.json") -> Path:
     """Raises ValueError that lists where it was looked for. ``example``: what to get, from Hugging Face."""
     roots = folder_paths.get_folder_paths(FOLDER)
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise ValueError(f"{node}: the name {name!r} leads elsewhere, expected a folder in {', '.join(roots)}.")
+    if Path(name).anchor or ".." in Path(name).parts:
+        raise ValueError(
+            f"{node}: the name {name!r} leads elsewhere, expected a folder in {', '.join(roots)}."
+        )
     for root in roots:
         if (Path(root) / name / file).is_file():
             return Path(root) / name

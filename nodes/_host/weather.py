@@ -14,20 +14,31 @@ KEY = "OPENWEATHERMAP_API_KEY"
 KEY_FILE = "openweathermap.key"
 KEPT = 64  # places
 _cache: dict[tuple[str, str], "Kept"] = {}
+_asked: dict[tuple[str, str], float] = {}
 
 
 @dataclass(frozen=True)
 class Kept:
-    """``at``: seconds since the epoch."""
+    """``at``: seconds since the epoch; ``stamp``: what the host was told to know the answer by."""
 
     weather: Weather
     at: float
+    stamp: float
 
 
 def kept(service: str, place: str, minutes: float) -> Kept | None:
     """What was asked for no longer ago than that."""
     found = _cache.get((service, place))
     return found if found is not None and time.time() - found.at < 60 * minutes else None
+
+
+def stamp(service: str, place: str, minutes: float) -> float:
+    """The same number as long as the answer is kept, and for the run that asks for it."""
+    if (found := kept(service, place, minutes)) is not None:
+        return found.stamp
+    _asked.clear()
+    _asked[service, place] = time.time()
+    return _asked[service, place]
 
 
 def key_for(service: str) -> str | None:
@@ -37,7 +48,13 @@ def key_for(service: str) -> str | None:
     file = user_file(KEY_FILE)
     key = os.environ.get(KEY, "").strip()
     if not key and file.is_file():
-        key = file.read_text(encoding="utf-8").strip()
+        try:
+            key = file.read_text(encoding="utf-8-sig").strip()
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"the key file {file} cannot be read ({type(error).__name__}), expected the key alone, as"
+                " plain text (UTF-8)"
+            ) from None
     if not key:
         raise ValueError(
             f"{service} needs a key, and there is none. Get one at openweathermap.org/api and put it into the"
@@ -57,7 +74,8 @@ async def weather_of(service: str, place: str, minutes: float, timeout: float) -
             await asyncio.wait({asked}, timeout=0.2)
     finally:
         asked.cancel()
-    found = Kept(asked.result(), time.time())
+    now = time.time()
+    found = Kept(asked.result(), now, _asked.pop((service, place), now))
     _cache.pop((service, place), None)
     while len(_cache) >= KEPT:
         _cache.pop(next(iter(_cache)))

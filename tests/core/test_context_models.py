@@ -12,7 +12,7 @@ from PIL import Image
 from zsamb_core.caption import as_sentence, load_caption_model
 from zsamb_core.clap import load_clap
 from zsamb_core.music import SHIPPED, embed_track, matches, read_label_sets
-from zsamb_core.speech import LANGUAGES, RATE, TEMPERATURES, load_whisper, transcribe
+from zsamb_core.speech import LANGUAGES, RATE, TEMPERATURES, audible, load_whisper, transcribe
 from zsamb_core.summary import load_summary_model
 
 
@@ -89,7 +89,9 @@ def test_transcripts_are_transformers_own(tiny, seconds, language, translate):
         **given, return_timestamps=True, return_segments=True, language=language,
         task="translate" if translate else "transcribe", temperature=TEMPERATURES, **SETTINGS,
     )  # fmt: skip
-    kept = [part for part in theirs["segments"][0] if part["start"] < seconds]
+    kept = [
+        part for part in theirs["segments"][0] if audible(track, float(part["start"]), float(part["end"]))
+    ]
     assert len(ours.segments) == len(kept)
     for mine, other in zip(ours.segments, kept, strict=True):
         text = model.tokenizer.decode(other["tokens"], skip_special_tokens=True)
@@ -97,7 +99,9 @@ def test_transcripts_are_transformers_own(tiny, seconds, language, translate):
     if len(kept) == len(theirs["segments"][0]):
         text = model.tokenizer.decode(theirs["sequences"][0], skip_special_tokens=True)
         assert ours.text == " ".join(text.split())
-    assert ours.language == language and (ours.text or ours.warnings == ["no speech was found"])
+    assert ours.language == language and (ours.text or "no speech was found" in ours.warnings)
+    left = sum(part["start"] < seconds for part in theirs["segments"][0]) - len(kept)
+    assert any(f"{left} segments that Whisper wrote in silence" in w for w in ours.warnings) == bool(left)
 
 
 @pytest.mark.parametrize("seconds", [30, 45])
@@ -145,6 +149,31 @@ def test_silence_is_not_made_into_words(tiny):
         found = heard(model, track)
         assert found.text == "" and found.language is None
         assert "nothing to hear" in found.warnings[0]
+    # Nor silence within: speech for four seconds, and again after a minute.
+    track = torch.cat([sound(4), torch.zeros(60 * RATE), sound(4)])
+    found = heard(model, track, "it")
+    assert found.segments and all(s["start"] < 4 or s["end"] > 64 for s in found.segments)
+    assert all(s["start"] < 68 for s in found.segments)
+    assert any("segments that Whisper wrote in silence were left out" in w for w in found.warnings)
+
+
+def test_a_recording_in_stretches_is_heard_to_its_end(tiny, monkeypatch):
+    """Longer ones go through the model in parts, since it keeps every score; the parts meet at a segment."""
+    from zsamb_core import speech
+
+    model = load_whisper(tiny["whisper"])
+    lengths = []
+    features = type(model)._features
+    monkeypatch.setattr(
+        type(model), "_features", lambda self, track: lengths.append(len(track)) or features(self, track)
+    )
+    monkeypatch.setattr(speech, "STRETCH", 60 * RATE)
+    progress = []
+    found = heard(model, sound(200), "it", progress=progress.append)
+    assert len(lengths) >= 4 and max(lengths) == 60 * RATE
+    starts = [part["start"] for part in found.segments]
+    assert starts == sorted(starts) and starts[0] < 30 and 170 < starts[-1] < 200
+    assert progress[0] == 0 and progress[-1] > 150
 
 
 def test_progress_and_interrupt(tiny):
@@ -216,6 +245,20 @@ def test_ten_minutes_of_music_count_in_full(tiny):
     assert len(embeds) == 60
     again = torch.stack(list(embed_track(model, long[: 100 * 48_000])))
     assert torch.equal(embeds[:10], again)
+    other = torch.cat([long[: 300 * 48_000], sound(900, 4)])  # another second half
+    part = {"mood": read_label_sets(SHIPPED)["mood"]}
+    first, second = (matches(model, torch.stack(list(embed_track(model, x))), part) for x in (long, other))
+    assert first["mood"] != second["mood"]
+
+
+def test_silent_windows_of_music_do_not_count(tiny):
+    model = load_clap(tiny["clap"])
+    ten = sound(30, 3)
+    alone = torch.stack(list(embed_track(model, ten)))
+    among = torch.stack(
+        list(embed_track(model, torch.cat([torch.zeros(480_000), ten, torch.zeros(480_000)])))
+    )
+    assert torch.equal(alone, among)
 
 
 def test_a_mood_round_trip_on_a_checkpoint(tiny):
@@ -247,6 +290,61 @@ def test_summaries_are_transformers_own(tiny):
         )
         theirs = tokenizer.decode(found[0], skip_special_tokens=True)
         assert summary == " ".join(theirs.split()) and summary
+
+
+def test_a_text_longer_than_t5_reads_is_said(tiny):
+    model = load_summary_model(tiny["t5"])
+    read, count = model.read(TEXTS[0])
+    assert read == count
+    model.tokenizer.model_max_length = 40
+    assert model.read(TEXTS[1])[0] == 40 < model.read(TEXTS[1])[1]
+
+
+def test_a_t5_with_a_head_of_its_own_needs_it(tiny, tmp_path):
+    from transformers import T5ForConditionalGeneration
+
+    model = T5ForConditionalGeneration.from_pretrained(tiny["t5"])
+    model.config.tie_word_embeddings = False
+    model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+    own = shutil.copytree(tiny["t5"], tmp_path / "own")
+    model.save_pretrained(own)
+    assert torch.equal(load_summary_model(own).model.lm_head.weight, model.lm_head.weight)
+    from safetensors.torch import load_file, save_file
+
+    state = load_file(own / "model.safetensors")
+    del state["lm_head.weight"]
+    save_file(state, own / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match="own: the weights lack"):
+        load_summary_model(own)
+
+
+def test_a_blip_for_questions_is_no_captioner(tiny, tmp_path):
+    asked = shutil.copytree(tiny["blip"], tmp_path / "asked")
+    config = json.loads((asked / "config.json").read_text())
+    (asked / "config.json").write_text(json.dumps({**config, "architectures": ["BlipForQuestionAnswering"]}))
+    with pytest.raises(ValueError, match="asked is a BlipForQuestionAnswering, expected a BlipForCond"):
+        load_caption_model(asked)
+
+
+@pytest.mark.parametrize(
+    "kind, file", [("blip", "preprocessor_config.json"), ("t5", "tokenizer_config.json")]
+)
+def test_code_in_a_folder_is_not_run(tiny, tmp_path, monkeypatch, kind, file):
+    """Not even where someone says yes to transformers' question."""
+    import io
+    import sys
+
+    evil = shutil.copytree(tiny[kind], tmp_path / "evil")
+    (evil / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil: pass\n")
+    config = json.loads((evil / file).read_text())
+    names = {"AutoImageProcessor": "evil.Evil", "AutoTokenizer": ["evil.Evil", None]}
+    (evil / file).write_text(json.dumps({**config, "auto_map": names}))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n" * 5))
+    try:
+        LOADERS[kind](evil)
+    except ValueError as error:
+        assert "evil" in str(error)
+    assert not (tmp_path / "ran").exists()
 
 
 LOADERS = {"blip": load_caption_model, "whisper": load_whisper, "clap": load_clap, "t5": load_summary_model}

@@ -38,7 +38,8 @@ def test_lines():
         {"image": "a cat.", "text": "red", "music": ""}, {"image": "a dog.", "text": "red", "music": ""}
     ]  # fmt: skip
     assert lines_of({"text": "", "image": ""}) == [{"text": "", "image": ""}]
-    # A silent recording among others keeps its place.
+    # A silent recording among others keeps its place, the last one too.
+    assert [row["speech"] for row in lines_of({"speech": "one\n"})] == ["one", ""]
     assert [row["speech"] for row in lines_of({"speech": "one\n\nthree"})] == ["one", "", "three"]
     with pytest.raises(ValueError, match=r"unlike numbers of lines \(image 2, text 3\)"):
         lines_of({"image": "a\nb", "text": "1\n2\n3"})
@@ -47,6 +48,9 @@ def test_lines():
 def test_what_the_template_leaves_out():
     assert unused("{image} {music}", ROW) == ["speech", "weather", "text"]
     assert unused(TEMPLATE, ROW) == []
+    # Left out with the part that waits for another source.
+    template = "{text} {weather} {speech}[, {image} with {music}]"
+    assert unused(template, ROW) == ["image"] and unused(template, {**ROW, "music": "jazz"}) == []
 
 
 def test_a_dropped_source_is_found():

@@ -19,6 +19,7 @@ from zsamb_core.weather_services import (
 )
 
 KEY = "k3y-that-nobody-may-see"
+PATH = {OPENWEATHERMAP: "/data/2.5/weather", OPEN_METEO: "/v1/forecast"}
 
 
 @pytest.fixture
@@ -55,10 +56,37 @@ def test_open_meteo(server):
     assert all("appid" not in query for _, query in server.asked)
 
 
-@pytest.mark.parametrize("place", ["Rome, Italy", "Rome, lazio"])
+@pytest.mark.parametrize("place", ["Rome, Italy", "Rome, lazio", "Rome, Lazio, IT", "Rome, RM, Italy"])
 def test_open_meteo_by_region(server, place):
     assert ask(OPEN_METEO, place).place == "Rome, Italy"
-    assert "countryCode" not in server.asked[0][1] and server.asked[1][1]["latitude"] == "41.89"
+    assert server.asked[0][1].get("countryCode") == ("IT" if place.endswith("IT") else None)
+    assert server.asked[1][1]["latitude"] == "41.89"
+
+
+def test_what_people_write_for_a_country(server):
+    london = {"name": "London", "latitude": 51.5, "longitude": -0.1, "country": "United Kingdom",
+              "country_code": "GB"}  # fmt: skip
+    server.answers["/v1/search"] = [(200, {"results": [london]})]
+    assert ask(OPEN_METEO, "London, uk").place == "London, United Kingdom"
+    assert server.asked[0][1]["countryCode"] == "GB"
+
+
+def test_a_refusal_without_a_key_is_not_the_key_s(server):
+    """Of a proxy, say: it may pass, and an offline text may stand in."""
+    server.answers["/v1/forecast"] = [(403, {"reason": "not here"})]
+    with pytest.raises(Unreachable, match=r"answers with an error \(403: not here\)"):
+        ask(OPEN_METEO, "41.9, 12.5", key=None)
+
+
+@pytest.mark.parametrize("key", ["a b&c", KEY])
+def test_the_key_is_taken_out_however_it_is_written(server, key):
+    from urllib.parse import quote
+
+    for said in (key, quote(key), "x" * 190 + key, quote(key, safe="")):
+        server.answers[PATH[OPENWEATHERMAP]] = [(401, {"message": f"wrong: {said}"})]
+        with pytest.raises(ValueError, match="refuses the key") as error:
+            ask(key=key)
+        assert not any(part in str(error.value) for part in (key, quote(key), key[:4]))
 
 
 def test_open_meteo_by_coordinates_asks_for_no_name(server):
@@ -79,7 +107,6 @@ def test_a_day_without_sun(server):
     assert ask().sunset is None
 
 
-PATH = {OPENWEATHERMAP: "/data/2.5/weather", OPEN_METEO: "/v1/forecast"}
 SERVICES = pytest.mark.parametrize("service", [OPENWEATHERMAP, OPEN_METEO])
 
 

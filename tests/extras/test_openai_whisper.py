@@ -7,7 +7,7 @@ import torch
 import whisper
 
 from zsamb_core.openai_whisper import load_openai_whisper
-from zsamb_core.speech import LANGUAGES, RATE, TEMPERATURES, load_whisper, transcribe
+from zsamb_core.speech import LANGUAGES, RATE, TEMPERATURES, audible, load_whisper, transcribe
 
 MULTILINGUAL, ENGLISH = 51865, 51864
 
@@ -60,10 +60,12 @@ def test_transcripts_are_the_package_s_own(tiny, seconds, language, translate):
         condition_on_previous_text=False,
         fp16=False,
     )
-    assert ours.text == " ".join(theirs["text"].split()) and ours.language == theirs["language"]
-    assert [s["text"] for s in ours.segments] == [s["text"].strip() for s in theirs["segments"]]
+    kept = [s for s in theirs["segments"] if audible(track, s["start"], s["end"])]
+    assert ours.text == " ".join("".join(s["text"] for s in kept).split())
+    assert ours.language == theirs["language"]
+    assert [s["text"] for s in ours.segments] == [s["text"].strip() for s in kept]
     assert progress[0] == 0 and progress == sorted(progress)
-    assert ours.text or ours.warnings == ["no speech was found"]
+    assert ours.text or "no speech was found" in ours.warnings
 
 
 def test_some_words_are_found(tiny):
@@ -73,7 +75,9 @@ def test_some_words_are_found(tiny):
 
 def test_languages_silence_and_interrupt(tiny, folder):
     model = load_openai_whisper(tiny)
-    assert set(model.languages) == set(LANGUAGES)
+    assert set(model.languages) == set(LANGUAGES) - {"yue"}  # which large-v3 has
+    with pytest.raises(ValueError, match="does not know the language 'yue'"):
+        transcribe(model, sound(2), "yue", False, nothing, nothing)
     silent = transcribe(model, torch.zeros(RATE), None, False, nothing, nothing)
     assert silent.text == "" and "nothing to hear" in silent.warnings[0]
     english = load_openai_whisper(save(folder / "tiny.en.pt", ENGLISH))

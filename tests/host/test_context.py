@@ -56,7 +56,7 @@ def test_what_the_template_leaves_out_is_said(context, caplog):
     prompts, _, report = context(**GIVEN, template="{image} {text}")
     assert prompts == "a cat on a mat. on a hill"
     for name in ("speech", "music", "weather"):
-        assert f"prompt 1: {name} is not in it, since the template does not name it." in report
+        assert f"prompt 1: {name} is not in it: the template does not name it in a part that stays." in report
         assert f"ContextToPrompt: prompt 1: {name} is not in it" in caplog.text
 
 
@@ -129,6 +129,9 @@ def test_summaries_say_what_they_drop(context, models, pack, monkeypatch, caplog
         "summary_model": models["summary_model"],
         "template": "{image} {speech}",
     }
+    monkeypatch.setattr(models["summary_model"].model.tokenizer, "model_max_length", 12)
+    assert "prompt 1: the summary model read 12 of " in context(**given, **settings)[2]
+    monkeypatch.undo()
     prompts, _, report = context(**given, **settings)
     (alone,) = models["summary_model"].model.summaries([f"{given['image']} {given['speech']}"], lambda: None)
     assert prompts == pack.zsamb_core.fusion.escape(alone)
@@ -139,7 +142,7 @@ def test_summaries_say_what_they_drop(context, models, pack, monkeypatch, caplog
     prompts, style, report = context(**given, **settings, weather="Clear sky.", style="in oil")
     assert prompts == published and style == "in oil"
     assert "dropped image" in report and "dropped speech" not in report
-    assert "weather is not in it, since the template" in report and "dropped weather" not in report
+    assert "weather is not in it: the template does" in report and "dropped weather" not in report
 
 
 def test_errors_come_first_and_name_the_input(context, models):

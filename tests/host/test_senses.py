@@ -85,6 +85,7 @@ def test_loaders_list_what_fits_and_say_what_is_missing(pack, folders, tiny, nam
     (widget,) = loader.define_schema().inputs
     assert widget.options == [recommended, kind] and widget.default == recommended
     assert loader.validate_inputs(kind) is True
+    assert loader.validate_inputs(None) is True and loader.fingerprint_inputs(None) == 0  # by a link
     said = loader.validate_inputs(recommended)
     assert said.startswith(f"Load {name} Model: the folder '{recommended}' with a config.json was not found")
     assert str(folders / "transformers") in said and f"huggingface.co/{recommended}: " in said
@@ -102,21 +103,19 @@ def test_single_files_are_listed_and_wrong_ones_named(pack, folders, name, folde
     torch.save({"something": torch.zeros(3)}, folders / folder / "other.pt")
     assert loader.define_schema().inputs[0].options == [KINDS[name][1], "other.pt"]
     assert loader.validate_inputs("other.pt") is True
-    assert "the file 'gone.pt' was not found" in loader.validate_inputs("gone.pt")
+    said = loader.validate_inputs("gone.pt")
+    assert "the file 'gone.pt' was not found" in said and "Get such as " in said
+    assert "huggingface.co/openai/whisper-tiny: " in loader.validate_inputs("openai/whisper-tiny")
     words = folders / "transformers" / "FacebookAI" / "roberta-base"
     if name == "Music":
-        with pytest.raises(
-            ValueError, match="Load Music Model: .*FacebookAI/roberta-base. with a vocab"
-        ):
+        with pytest.raises(ValueError, match="Load Music Model: .*FacebookAI/roberta-base. with a vocab"):
             loader.execute("other.pt")
         words.mkdir(parents=True)
         (words / "vocab.json").write_text("{}")
         with pytest.raises(ValueError, match="Load Music Model: other.pt has no audio_branch"):
             loader.execute("other.pt")
     else:
-        with pytest.raises(
-            ValueError, match="Load Speech Model: other.pt is no Whisper checkpoint"
-        ):
+        with pytest.raises(ValueError, match="Load Speech Model: other.pt is no Whisper checkpoint"):
             loader.execute("other.pt")
     (folders / folder / "other.pt").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=f"Load {name} Model: other.pt is no"):

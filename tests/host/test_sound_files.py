@@ -68,7 +68,7 @@ def test_speech_is_the_same_at_every_rate(pack, whisper, spoken, tmp_path, rate,
     node = pack.nodes.senses.TranscribeSpeech
     text, report = node.execute(whisper, audio, "en", False).result
     (found,) = json.loads(report)["recordings"]
-    assert found["text"] == text and bool(text) == (not found["warnings"])
+    assert found["text"] == text and bool(text) == ("no speech was found" not in found["warnings"])
 
 
 def test_ten_minutes_of_speech_are_heard_to_the_end(pack, whisper, spoken, tmp_path, monkeypatch):

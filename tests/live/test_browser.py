@@ -1,0 +1,180 @@
+"""The real front end in headless Chromium: every shipped workflow on the canvas and queued from there, help
+pages, and the search. Screenshots go to ``output/screenshots``.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tools import workflows
+from tools.browser import CHROMIUM, as_prompt, open_page, show, show_api
+
+pytestmark = pytest.mark.live
+NAMES = sorted(path.stem for path in workflows.FOLDER.glob("*.json"))
+SHOTS = Path(__file__).resolve().parents[2] / "output" / "screenshots"
+FIT = """() => {
+    const nodes = app.graph._nodes, ds = app.canvas.ds;
+    const left = Math.min(...nodes.map((n) => n.pos[0])), top = Math.min(...nodes.map((n) => n.pos[1] - 40));
+    const right = Math.max(...nodes.map((n) => n.pos[0] + n.size[0]));
+    const bottom = Math.max(...nodes.map((n) => n.pos[1] + n.size[1]));
+    ds.scale = Math.min(1700 / (right - left), 1000 / (bottom - top), 1);
+    ds.offset = [80 / ds.scale - left, 60 / ds.scale - top];
+    app.canvas.draw(true, true);
+}"""
+PROBLEMS = """() => {
+    const found = [];
+    for (const node of app.graph._nodes) {
+        if (!LiteGraph.registered_node_types[node.type]) found.push(`${node.type} is not known`);
+        for (const w of node.widgets ?? []) {
+            const o = w.options ?? {};
+            if (w.value < (o.min ?? w.value) || w.value > (o.max ?? w.value))
+                found.push(`${node.type}.${w.name} is ${w.value}, beyond ${o.min}..${o.max}`);
+            if (w.value === undefined || Number.isNaN(w.value))
+                found.push(`${node.type}.${w.name} has no value`);
+            const choices = Array.isArray(o.values) ? o.values : null;
+            const file = /\\.(safetensors|png|wav|pt)$|\\//.test(w.value);
+            if (choices && typeof w.value === 'string' && !file && !choices.includes(w.value))
+                found.push(`${node.type}.${w.name} is ${w.value}, none of its choices`);
+        }
+    }
+    return found;
+}"""
+
+
+@pytest.fixture(scope="module")
+def page(server, stand_ins):
+    try:
+        import playwright  # noqa: F401
+    except ImportError as error:
+        lacking = f"Playwright is not installed: {error}"
+    else:
+        lacking = None if CHROMIUM else "no Chromium is installed (Debian's package chromium)"
+    if lacking and os.environ.get("CI"):
+        pytest.fail(lacking)
+    if lacking:
+        pytest.skip(lacking)
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    with open_page(server.url) as page:
+        yield page
+
+
+def bare(prompt):
+    """What the host runs of an API workflow."""
+    return {key: {"class_type": node["class_type"], "inputs": node["inputs"]} for key, node in prompt.items()}
+
+
+def ours(said):
+    """The console's errors without what the page itself finds missing on any fresh server."""
+    return [text for kind, text in said if kind == "script" or "zsamb" in text.lower()]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_workflow_opens_as_it_was_written(page, name):
+    page.said.clear()
+    show(page, json.loads((workflows.FOLDER.parent / f"{name}.json").read_text()))
+    assert page.evaluate(PROBLEMS) == []
+    assert bare(as_prompt(page)["output"]) == bare(workflows.load(name))
+    notes = [n for n in workflows.load(name).values() if "note" in n["_meta"]]
+    shown = page.evaluate("() => app.graph._nodes.filter((n) => n.type === 'MarkdownNote').length")
+    assert shown == len(notes) >= 2
+    page.evaluate(FIT)
+    page.wait_for_timeout(500)
+    page.screenshot(path=SHOTS / f"{name}.png")
+    assert ours(page.said) == []
+
+
+def object_info(page):
+    """Not by the server's own client: Playwright has an event loop running here."""
+    return page.request.get("/object_info").json()
+
+
+def test_the_model_files_are_offered(page):
+    """Every file that a loader names stands in properties.models, with a folder that the host has."""
+    folders = {entry["name"] for entry in page.request.get("/api/experiment/models").json()} | {
+        "geometry_estimation"
+    }
+    named = set()
+    for name in NAMES:
+        for node in json.loads((workflows.FOLDER.parent / f"{name}.json").read_text())["nodes"]:
+            files = [
+                v for v in node.get("widgets_values", []) if isinstance(v, str) and v.endswith(".safetensors")
+            ]
+            offered = {model["name"]: model for model in node["properties"].get("models", [])}
+            assert set(offered) == set(files), (name, node["type"])
+            for file, model in offered.items():
+                assert model["directory"] in folders and model["url"].endswith(f"/{file}")
+                named.add(file)
+    assert "sd_xl_base_1.0.safetensors" in named
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_demo_twin_is_queued_from_the_page_and_its_pictures_arrive(page, name):
+    twin = workflows.fill(workflows.demo_twin(workflows.load(name)), steps=3)
+    show_api(page, twin)
+    saving = [key for key, node in twin.items() if node["class_type"] == "SaveImage"]
+    page.evaluate("async () => { window.answer = await app.queuePrompt(0, 1); }")
+    page.wait_for_function(
+        "(ids) => ids.every((id) => app.nodeOutputs?.[id]?.images?.length)", arg=saving, timeout=120_000
+    )
+    for key in saving:
+        for image in page.evaluate("(id) => app.nodeOutputs[id].images", key):
+            query = "&".join(f"{k}={v}" for k, v in image.items())
+            answer = page.request.get(f"/api/view?{query}")
+            assert answer.ok and answer.headers["content-type"].startswith("image/")
+    assert page.evaluate("() => app.graph._nodes.filter((n) => n.has_errors).length") == 0
+
+
+def test_help_pages_open(page):
+    """For every node the page that the front end asks for, with its inputs named."""
+    for kind, info in object_info(page).items():
+        if not kind.startswith("ZSAMB_"):
+            continue
+        answer = page.request.get(f"/extensions/zsamb/docs/{kind}.md")
+        assert answer.ok, kind
+        text = answer.text()
+        assert text.startswith(f"# {info['display_name']}\n"), kind
+        for group in ("required", "optional"):
+            for name in info["input"].get(group, {}):
+                assert name in text, f"{kind}: {name}"
+
+
+def test_help_opens_from_a_node(page):
+    show_api(page, workflows.demo_twin(workflows.load("style_aligned_prompts")))
+    place = page.evaluate("""() => {
+        const node = app.graph._nodes.find((n) => n.type === 'ZSAMB_SharedAttention');
+        app.canvas.centerOnNode(node);
+        const ds = app.canvas.ds, box = app.canvas.canvas.getBoundingClientRect();
+        const at = (i, shift) => (node.pos[i] + shift + ds.offset[i]) * ds.scale;
+        return [at(0, 60) + box.left, at(1, -12) + box.top];
+    }""")
+    page.wait_for_timeout(500)
+    page.mouse.click(*place)
+    page.locator("[data-testid='info-button']").click()
+    # A sentence of the help page that stands nowhere else.
+    page.get_by_text("Draws a set of pictures in one style: in every").first.wait_for(timeout=10_000)
+    page.wait_for_timeout(500)
+    page.screenshot(path=SHOTS / "help.png")
+
+
+@pytest.mark.parametrize(
+    "alias, kind",
+    [("Whisper", "ZSAMB_TranscribeSpeech"), ("style consistency", "ZSAMB_DINOStyleScore"),
+     ("prompt fusion", "ZSAMB_ContextToPrompt")],
+)  # fmt: skip
+def test_a_node_found_by_an_alias_comes_with_its_defaults(page, alias, kind):
+    page.evaluate("() => app.graph.clear()")
+    page.mouse.dblclick(900, 800)
+    page.get_by_placeholder("Add a node").fill(alias)
+    page.wait_for_timeout(1000)
+    page.screenshot(path=SHOTS / f"search_{alias.replace(' ', '_')}.png")
+    info = object_info(page)[kind]
+    page.get_by_text(info["display_name"], exact=True).first.click()
+    page.wait_for_function("() => app.graph._nodes.length === 1", timeout=10_000)
+    (found,) = as_prompt(page)["output"].values()
+    assert found["class_type"] == kind
+    declared = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+    assert found["inputs"]
+    for name, value in found["inputs"].items():
+        assert value == declared[name][1]["default"], name

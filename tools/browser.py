@@ -28,12 +28,17 @@ def open_page(url: str, width: int = 1800, height: int = 1100) -> Iterator:
         try:
             # Else a new user is shown the template browser.
             page.request.post(f"{url}/api/settings", data={"Comfy.TutorialCompleted": True})
-            page.goto(url)
-            page.wait_for_function(READY, timeout=180_000)
-            page.wait_for_timeout(1500)
+            reload(page)
             yield page
         finally:
             browser.close()
+
+
+def reload(page) -> None:
+    """The canvas anew, once it is ready."""
+    page.goto("/")
+    page.wait_for_function(READY, timeout=180_000)
+    page.wait_for_timeout(1500)
 
 
 def as_prompt(page) -> dict:

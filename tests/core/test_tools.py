@@ -38,7 +38,7 @@ def test_each_version_has_a_folder_of_its_own(monkeypatch, tmp_path):
 
 def test_the_oldest_comfyui_is_what_the_pack_asks_for():
     root = host.CACHE.parent
-    assert host.OLDEST == next(iter(host.RELEASES))
+    assert next(iter(host.RELEASES)) == host.OLDEST
     assert f'requires-comfyui = ">={host.OLDEST}"' in (root / "pyproject.toml").read_text()
     assert f'OLDEST = "{host.OLDEST}"' in (root / "noxfile.py").read_text()
 

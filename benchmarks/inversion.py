@@ -32,7 +32,7 @@ METHODS = {"published": 0, "euler": None, "refined 1": 1, "refined 3": 3, "refin
 class Bench:
     def __init__(self, pictures: int) -> None:
         self.pack = load_pack()
-        model, clip, self.vae = self.pack.nodes.demo_model.LoadDemoModel.execute().result
+        model, clip, self.vae = self.pack.nodes.demo_model.LoadDemoModel.execute().result[:3]
         self.model, self.calls = model.clone(), 0
         self.model.set_model_sampler_post_cfg_function(self.count)
         objects = [list(OBJECTS)[(2 * i + i // 5) % len(OBJECTS)] for i in range(pictures)]

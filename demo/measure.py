@@ -169,7 +169,7 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     import_host()
     pack = load_pack()
-    model, clip, vae = pack.nodes.demo_model.LoadDemoModel.execute().result
+    model, clip, vae = pack.nodes.demo_model.LoadDemoModel.execute().result[:3]
     figures: dict = {}
     descriptor_quality(figures)
     judges_quality(figures)

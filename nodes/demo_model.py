@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ._host.demo_model import load_demo_model
+from ._host.demo_model import load_demo_clip_vision, load_demo_model
 
 
 class LoadDemoModel(io.ComfyNode):
@@ -22,12 +22,16 @@ class LoadDemoModel(io.ComfyNode):
                 io.Model.Output(display_name="model"),
                 io.Clip.Output(display_name="clip"),
                 io.Vae.Output(display_name="vae"),
+                io.ClipVision.Output(
+                    display_name="clip_vision",
+                    tooltip="The demo's image encoder, in place of Load CLIP Vision.",
+                ),
             ],
         )
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        return io.NodeOutput(*load_demo_model())
+        return io.NodeOutput(*load_demo_model(), load_demo_clip_vision())
 
 
 NODES = [LoadDemoModel]

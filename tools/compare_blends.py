@@ -37,7 +37,7 @@ class Drawing:
 
     def __init__(self) -> None:
         self.nodes = load_pack().nodes
-        self.model, self.clip, self.vae = self.nodes.demo_model.LoadDemoModel.execute().result
+        self.model, self.clip, self.vae = self.nodes.demo_model.LoadDemoModel.execute().result[:3]
 
     def encode(self, text: str):
         return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))

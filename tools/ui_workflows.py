@@ -23,6 +23,15 @@ FILES = {
     "control-lora-depth-rank256.safetensors": (
         "controlnet", "stabilityai/control-lora", "control-LoRAs-rank256/"
     ),
+    "TTPLANET_Controlnet_Tile_realistic_v2_fp16.safetensors": (
+        "controlnet", "TTPlanet/TTPLanet_SDXL_Controlnet_Tile_Realistic", ""
+    ),
+    "ip-adapter_sdxl_vit-h.safetensors": ("ipadapter", "h94/IP-Adapter", "sdxl_models/"),
+    "ip-adapter_sdxl.safetensors": ("ipadapter", "h94/IP-Adapter", "sdxl_models/"),
+    "clip_vision_h.safetensors": (
+        "clip_vision", "Comfy-Org/Wan_2.1_ComfyUI_repackaged", "split_files/clip_vision/"
+    ),
+    "clip_vision_g.safetensors": ("clip_vision", "comfyanonymous/clip_vision_g", ""),
     "depth_anything_3_mono_large.safetensors": (
         "geometry_estimation", "Comfy-Org/Depth-Anything-3", "geometry_estimation/"
     ),

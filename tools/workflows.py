@@ -21,10 +21,14 @@ def demo_twin(workflow: Workflow) -> Workflow:
     """The same graph on the embedded demo model: other loaders, 128 pixels where SDXL draws 1024."""
     twin = copy.deepcopy(workflow)
     for node in twin.values():
-        if node["class_type"] == "CheckpointLoaderSimple":
+        if node["class_type"] in ("CheckpointLoaderSimple", "CLIPVisionLoader"):
             node.update(class_type="ZSAMB_LoadDemoModel", inputs={})
         if node["class_type"] == "ZSAMB_LoadVisionModel":
             node["inputs"]["name"] = JUDGES[node["inputs"]["name"]]
+        for name, value in node["inputs"].items():
+            # Load CLIP Vision's only output is the demo loader's fourth.
+            if isinstance(value, list) and workflow[value[0]]["class_type"] == "CLIPVisionLoader":
+                node["inputs"][name] = [value[0], 3]
         for side in ("width", "height"):
             if node["inputs"].get(side) == 1024:
                 node["inputs"][side] = 128

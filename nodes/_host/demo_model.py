@@ -4,6 +4,7 @@ the published archive leaves it out.
 
 from pathlib import Path
 
+import comfy.clip_vision
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
@@ -24,6 +25,7 @@ def has_demo() -> bool:
 
 
 if has_demo():
+    from ...demo.judges import CLIP_MEAN, CLIP_STD, CLIP_VISION
     from ...demo.unet import SAMPLING, TEXT_G_CONFIG, TEXT_L_CONFIG, UNET_CONFIG
     from ...demo.vae import VAE_CONFIG
 
@@ -124,3 +126,18 @@ def load_demo_model():
     text = expand_vocabulary(text)
     clip = comfy.sd.CLIP(target, state_dict=text, parameters=comfy.utils.calculate_parameters(text))
     return model, clip, comfy.sd.VAE(sd=vae, config={"params": VAE_CONFIG})
+
+
+def load_demo_clip_vision():
+    """CLIP_VISION: the image tower of the demo's CLIP pair. Raises as `load_demo_model`."""
+    require_demo("Load Demo Model")
+    config = {
+        **CLIP_VISION, "num_channels": 3, "layer_norm_eps": 1e-5, "model_type": "clip_vision_model",
+        "image_mean": CLIP_MEAN, "image_std": CLIP_STD,
+    }  # fmt: skip
+    vision = comfy.clip_vision.ClipVisionModel(config)
+    towers = ("vision_model.", "visual_projection.")
+    state = {name: value for name, value in _load("clip.safetensors").items() if name.startswith(towers)}
+    missing, _ = vision.load_sd(state)
+    assert not [name for name in missing if "position_ids" not in name], missing
+    return vision

@@ -107,7 +107,7 @@ class Demo:
 
 @pytest.fixture(scope="session")
 def demo(pack):
-    return Demo(*pack.nodes.demo_model.LoadDemoModel.execute().result, pack)
+    return Demo(*pack.nodes.demo_model.LoadDemoModel.execute().result[:3], pack)
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
+from tests.host.adapters import base_projector, flat, rand
 from tests.sounds import music, speech_file, write_wav
 from tools.host import find_host
 
@@ -41,6 +44,7 @@ net = da3.DepthAnything3Net(
 state = {{n: torch.randn(p.shape, generator=generator) * 0.05 for n, p in net.state_dict().items()}}
 save_file({{n: t.half() for n, t in state.items()}}, sys.argv[1])
 """
+CONTEXT, WIDTH, FEATURES = 192, 128, 128
 MODELS = {
     "Salesforce/blip-image-captioning-base": "blip",
     "openai/whisper-small": "whisper",
@@ -60,6 +64,19 @@ def save_control_net(path: Path) -> None:
     make(CONTROL_NET, path)
 
 
+def save_adapter(path: Path) -> None:
+    """An IP-Adapter for the demo model and its image encoder."""
+    generator = torch.Generator().manual_seed(1)
+    state = {
+        "image_proj": base_projector(generator, 4, CONTEXT, FEATURES),
+        "ip_adapter": {
+            f"{n}.to_{p}_ip.weight": rand(generator, WIDTH, CONTEXT) for n in range(1, 24, 2) for p in "kv"
+        },
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(flat(state), path)
+
+
 def save_all(base: Path, tiny: dict[str, Path]) -> None:
     """Models, pictures and sounds under a server's base folder, by the names in the workflows."""
     from demo.pictures import draw
@@ -71,12 +88,18 @@ def save_all(base: Path, tiny: dict[str, Path]) -> None:
         models / "controlnet" / "control-lora-canny-rank256.safetensors",
         models / "controlnet" / "control-lora-depth-rank256.safetensors",
     )
+    shutil.copy(
+        models / "controlnet" / "control-lora-canny-rank256.safetensors",
+        models / "controlnet" / "TTPLANET_Controlnet_Tile_realistic_v2_fp16.safetensors",
+    )
+    for name in ("ip-adapter_sdxl_vit-h.safetensors", "ip-adapter_sdxl.safetensors"):
+        save_adapter(models / "ipadapter" / name)
     make(DEPTH, models / "geometry_estimation" / "depth_anything_3_mono_large.safetensors")
     for name, kind in MODELS.items():
         shutil.copytree(tiny[kind], models / "transformers" / name)
     shown = {
         "reference": ("star", "lava"), "reference_2": ("moon", "arctic"), "structure": ("house", "plum"),
-        "picture": ("boat", "lava"),
+        "picture": ("boat", "lava"), "style": ("moon", "arctic"), "content": ("house", "lava"),
     }  # fmt: skip
     for name, (what, style) in shown.items():
         picture = draw(what, HELD_OUT[style], np.random.default_rng(1))

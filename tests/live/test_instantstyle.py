@@ -3,44 +3,26 @@ ones, on the demo model with small random stand-ins for adapter, encoded picture
 """
 
 import copy
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from safetensors.torch import save_file
 
-from tests.host.adapters import base_projector, flat, rand
 from tools import workflows
 from tools.server import ServerError
 from zsamb_core.style_embeds import Encoder, StyleEmbeds, save_embeds
 
 pytestmark = pytest.mark.live
 
-GRAPH = json.loads((Path(__file__).parent / "instantstyle_plus.json").read_text())
-CONTEXT, WIDTHS, FEATURES, HIDDEN = 192, 128, 48, 80
+GRAPH = workflows.load("instantstyle_plus")
+FEATURES, HIDDEN = 128, 80
 
 
 @pytest.fixture(scope="module")
-def files(server):
-    """Stand-ins of the files that the graph names, where the server looks for them."""
-    from demo.pictures import draw
-    from demo.styles import HELD_OUT
-    from tests.live.stand_ins import save_control_net
-
-    generator = torch.Generator().manual_seed(1)
-    state = {
-        "image_proj": base_projector(generator, 4, CONTEXT, FEATURES),
-        "ip_adapter": {
-            f"{n}.to_{p}_ip.weight": rand(generator, WIDTHS, CONTEXT) for n in range(1, 24, 2) for p in "kv"
-        },
-    }
+def files(server, stand_ins):
+    """Encoded pictures in files too, where the server looks for them."""
     models = server.base / "models"
-    for folder in ("ipadapter", "style_embeds", "controlnet"):
-        (models / folder).mkdir(parents=True, exist_ok=True)
-    save_file(flat(state), models / "ipadapter" / "ip-adapter_sdxl_vit-h.safetensors")
+    (models / "style_embeds").mkdir(parents=True, exist_ok=True)
     for seed, name in enumerate(("content", "style")):
         generator = torch.Generator().manual_seed(seed)
         embeds = StyleEmbeds(
@@ -51,10 +33,6 @@ def files(server):
             (1.0,),
         )
         save_embeds(embeds, models / "style_embeds" / f"{name}.safetensors")
-        shown, style = {"content": ("house", "lava"), "style": ("moon", "arctic")}[name]
-        picture = draw(shown, HELD_OUT[style], np.random.default_rng(seed))
-        Image.fromarray((picture * 255).astype(np.uint8)).save(server.base / "input" / f"{name}.png")
-    save_control_net(models / "controlnet" / "xinsir-controlnet-tile-sdxl-1.0.safetensors")
 
 
 def twin(steps=3, **settings):

@@ -109,9 +109,9 @@ class BlockWeights(io.ComfyNode):
                     default="",
                     multiline=True,
                     tooltip=(
-                        "More weights, over those above: a block, or a block, a point and its layer, counted"
-                        " from 0, = a number. For example: output 1.0-4 = 0.5, output 3 = 1. SD1.5's other"
-                        " blocks go here, with output 1 above at 0."
+                        "More weights, over those above: block = weight, or block.layer = weight, layers"
+                        " counted from 0. For example: output 1.0-4 = 0.5, output 3 = 1. SD1.5's other blocks"
+                        " go here, with output 1 above at 0."
                     ),
                 ),
             ],

@@ -297,9 +297,9 @@ class WeighReference(io.ComfyNode):
                     max=100,
                     advanced=True,
                     tooltip=(
-                        "Nodes of the path by which the reference is less noisy than the pictures at the"
+                        "Points of the path by which the reference is less noisy than the pictures at the"
                         " start. 0: always at their noise level. The authors' notebook uses 5 of 50, which"
-                        " is hardly visible. Not for Noise Reference, whose path has no such nodes."
+                        " is hardly visible. Not for Noise Reference, whose path has no such points."
                     ),
                 ),
             ],

@@ -220,7 +220,7 @@ class CLIPScore(io.ComfyNode):
             search_aliases=["text alignment", "CLIPScore", "prompt fidelity", "Z-SAMB"],
             inputs=[
                 VISION_MODEL.Input("vision_model", tooltip="A CLIP, from Load Vision Model."),
-                io.Image.Input("images", tooltip="The pictures."),
+                io.Image.Input("images", tooltip="The pictures to score."),
                 io.String.Input(
                     "prompts",
                     default="",

@@ -38,7 +38,7 @@ class EncodeStyleImages(io.ComfyNode):
             display_name="Encode Style Images",
             category=CATEGORY,
             description=(
-                "Encodes style images, each with a weight that holds, for StyleBlockIPAdapter. Chain several"
+                "Encodes style images, each with a weight of its own, for StyleBlockIPAdapter. Chain several"
                 " for images of different sizes."
             ),
             search_aliases=["IPAdapter encoder", "combine embeds", "InstantStyle", "Z-SAMB"],

@@ -19,6 +19,7 @@ OLDEST = "0.24.1"  # the ComfyUI that pyproject.toml asks for at least
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 # What the tests compare with, and what makes their cases.
 ORACLES = ("diffusers==0.42.1", "hypothesis>=6")
+BROWSER = "playwright>=1.49"  # drives the Chromium of the machine
 
 
 def python_of(venv: str) -> str:
@@ -54,7 +55,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Lint, types, and the core, host and live tests; with arguments, pytest alone with these."""
-    set_up(session, "pytest>=8", "ruff==0.17.5", "mypy==2.4.1", *ORACLES, "pathspec>=0.12")
+    set_up(session, "pytest>=8", "ruff==0.17.5", "mypy==2.4.1", *ORACLES, BROWSER, "pathspec>=0.12")
     if not session.posargs:
         run(session, "ruff", "check", ".")
         run(session, "mypy")
@@ -123,8 +124,8 @@ def blends(session: nox.Session) -> None:
 
 @nox.session
 def workflows(session: nox.Session) -> None:
-    """Derive workflows/*.json, for the canvas, from workflows/api/*.json."""
-    set_up(session)
+    """Derive workflows/*.json, for the canvas, from workflows/api/*.json. Needs Chromium."""
+    set_up(session, BROWSER)
     run(session, "tools.ui_workflows")
 
 

@@ -84,7 +84,7 @@ def extras(session: nox.Session) -> None:
 def compat(session: nox.Session) -> None:
     """The core and host tests on the oldest ComfyUI that the pack asks for."""
     # In place of one that COMFYUI_PATH may name.
-    session.env |= {"ZSAMB_COMFYUI": OLDEST, "COMFYUI_PATH": None}
+    session.env.update({"ZSAMB_COMFYUI": OLDEST, "COMFYUI_PATH": None})
     set_up(session, "pytest>=8", *ORACLES, venv=COMPAT)
     # Stock's Context Windows node takes one input less there than these two tests give it.
     windows = "tests/host/test_style_images.py::test_context_windows_over_the"
@@ -124,9 +124,12 @@ def blends(session: nox.Session) -> None:
 
 @nox.session
 def workflows(session: nox.Session) -> None:
-    """Derive workflows/*.json, for the canvas, from workflows/api/*.json. Needs Chromium."""
+    """Derive workflows/*.json, for the canvas, from workflows/api/*.json, and take the help pages' pictures
+    off the canvas. Needs Chromium.
+    """
     set_up(session, BROWSER)
     run(session, "tools.ui_workflows")
+    run(session, "tools.help_pictures")
 
 
 @nox.session

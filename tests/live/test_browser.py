@@ -147,6 +147,9 @@ def test_help_pages_open(page):
         assert answer.ok, kind
         text = answer.text()
         assert text.startswith(f"# {info['display_name']}\n"), kind
+        assert f"(pictures/{kind}.png)" in text, kind
+        picture = page.request.get(f"/extensions/zsamb/docs/pictures/{kind}.png")
+        assert picture.ok and picture.headers["content-type"] == "image/png", kind
         for group in ("required", "optional"):
             for name in info["input"].get(group, {}):
                 assert name in text, f"{kind}: {name}"
@@ -166,7 +169,11 @@ def test_help_opens_from_a_node(page):
     page.locator("[data-testid='info-button']").click()
     # A sentence of the help page that stands nowhere else.
     page.get_by_text("Draws a set of pictures in one style: in every").first.wait_for(timeout=10_000)
-    page.wait_for_timeout(500)
+    page.wait_for_function(
+        """() => [...document.images].some(
+            (i) => i.src.endsWith('pictures/ZSAMB_SharedAttention.png') && i.naturalWidth > 100
+        )"""
+    )
     page.screenshot(path=SHOTS / "help.png")
 
 

@@ -129,6 +129,7 @@ def workflows(session: nox.Session) -> None:
     """
     set_up(session, BROWSER)
     run(session, "tools.ui_workflows")
+    run(session, "tools.blueprints")
     run(session, "tools.help_pictures")
 
 

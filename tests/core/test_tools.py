@@ -71,13 +71,18 @@ def test_the_demo_twin_differs_in_loader_and_sizes_alone():
         twin = workflows.demo_twin(real)
         assert real == workflows.load(path.stem)
         for key, node in real.items():
-            if node["class_type"] == "CheckpointLoaderSimple":
+            if node["class_type"] in ("CheckpointLoaderSimple", "CLIPVisionLoader"):
                 assert twin[key]["class_type"] == "ZSAMB_LoadDemoModel"
             elif node["class_type"] == "ZSAMB_LoadVisionModel":
                 assert twin[key]["inputs"]["name"] in ("demo DINO", "demo CLIP")
             else:
-                changed = {k for k, v in node["inputs"].items() if twin[key]["inputs"][k] != v}
-                assert changed <= {"width", "height"}
+                changed = {k: v for k, v in node["inputs"].items() if twin[key]["inputs"][k] != v}
+                for name, value in changed.items():
+                    # The demo loader's fourth output stands in for Load CLIP Vision's first.
+                    encoder = isinstance(value, list) and real[value[0]]["class_type"] == "CLIPVisionLoader"
+                    assert name in ("width", "height") or (
+                        encoder and twin[key]["inputs"][name] == [value[0], 3]
+                    )
 
 
 def test_filling_an_input_that_no_node_has_is_an_error():

@@ -109,11 +109,8 @@ def test_the_model_files_are_offered(page):
     assert "sd_xl_base_1.0.safetensors" in named
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_demo_twin_is_queued_from_the_page_and_its_pictures_arrive(page, name):
-    twin = workflows.fill(workflows.demo_twin(workflows.load(name)), steps=3)
-    show_api(page, twin)
-    saving = [key for key, node in twin.items() if node["class_type"] == "SaveImage"]
+def queue(page):
+    """Run what is on the canvas, from the page, to its end."""
     page.evaluate("""async () => {
         window.arrived = {}; window.finished = 0;
         if (!window.listening) {
@@ -124,6 +121,14 @@ def test_the_demo_twin_is_queued_from_the_page_and_its_pictures_arrive(page, nam
         await app.queuePrompt(0, 1);
     }""")
     page.wait_for_function("() => finished === 1", timeout=120_000)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_demo_twin_is_queued_from_the_page_and_its_pictures_arrive(page, name):
+    twin = workflows.fill(workflows.demo_twin(workflows.load(name)), steps=3)
+    show_api(page, twin)
+    saving = [key for key, node in twin.items() if node["class_type"] == "SaveImage"]
+    queue(page)
     for key in saving:
         arrived = page.evaluate("(id) => arrived[id].images", key)
         shown = page.evaluate("(id) => app.nodeOutputs[id].images", key)
@@ -169,11 +174,9 @@ def test_help_opens_from_a_node(page):
     page.locator("[data-testid='info-button']").click()
     # A sentence of the help page that stands nowhere else.
     page.get_by_text("Draws a set of pictures in one style: in every").first.wait_for(timeout=10_000)
-    page.wait_for_function(
-        """() => [...document.images].some(
+    page.wait_for_function("""() => [...document.images].some(
             (i) => i.src.endsWith('pictures/ZSAMB_SharedAttention.png') && i.naturalWidth > 100
-        )"""
-    )
+        )""")
     page.screenshot(path=SHOTS / "help.png")
 
 
@@ -198,3 +201,37 @@ def test_a_node_found_by_an_alias_comes_with_its_defaults(page, alias, kind):
     assert found["inputs"]
     for name, value in found["inputs"].items():
         assert value == declared[name][1]["default"], name
+
+
+BLUEPRINTS = sorted((workflows.FOLDER.parents[1] / "subgraphs").glob("*.json"))
+
+
+def test_blueprints_are_listed_and_open_with_their_values(page):
+    listed = page.request.get("/api/global_subgraphs").json().values()
+    ours = {entry["name"] for entry in listed if entry["info"]["node_pack"] == "custom_nodes.zsamb"}
+    assert ours == {path.stem for path in BLUEPRINTS} and len(ours) == 3
+    for path in BLUEPRINTS:
+        reload(page)
+        show(page, json.loads(path.read_text()))
+        assert page.evaluate(PROBLEMS) == []
+        assert page.evaluate("() => app.graph._nodes.map((n) => n.title)") == [path.stem]
+
+
+def test_a_blueprint_draws(page):
+    reload(page)
+    show(page, json.loads((workflows.FOLDER.parents[1] / "subgraphs" / "Style-Aligned Set.json").read_text()))
+    page.evaluate("""() => {
+        const [set] = app.graph._nodes;
+        const demo = LiteGraph.createNode('ZSAMB_LoadDemoModel'), save = LiteGraph.createNode('SaveImage');
+        app.graph.add(demo); app.graph.add(save);
+        for (const [slot, name] of [[0, 'model'], [1, 'clip'], [2, 'vae']])
+            demo.connect(slot, set, set.inputs.findIndex((i) => i.name === name));
+        set.connect(0, save, 0);
+        const give = {width: 128, height: 128, steps: 3, prompts: 'a cat\\na boat', style: 'in lava style'};
+        for (const w of set.widgets) if (w.name in give) w.value = give[w.name];
+    }""")
+    given = as_prompt(page)["output"]
+    assert {"ZSAMB_PromptSet", "KSampler"} <= {node["class_type"] for node in given.values()}
+    queue(page)
+    (images,) = page.evaluate("() => Object.values(arrived).map((o) => o.images)")
+    assert len(images) == 2

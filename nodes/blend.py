@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..zsamb_core.blend import METHODS, blend, counted
 from ..zsamb_core.fit import FITS, fit
@@ -110,10 +110,12 @@ class MultiRefBlend(io.ComfyNode):
             found = torch.stack([blend(latents, row, METHODS[method]) for row in rows])
         except ValueError as error:
             raise named(error, NODE) from error
+        preview = None if vae is None else vae.decode(found)
         return io.NodeOutput(
             {"samples": found},
             without(f"{NODE}: the references are latents or pictures, whose blend is output latent."),
-            without(f"{NODE}: the preview needs vae.") if vae is None else vae.decode(found),
+            without(f"{NODE}: the preview needs vae.") if preview is None else preview,
+            ui=None if preview is None else ui.PreviewImage(preview),
         )
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..zsamb_core.options import PRESETS
 from ..zsamb_core.reference import Reference, StyleReference
@@ -327,7 +327,10 @@ class WeighReference(io.ComfyNode):
             )
         except ValueError as error:
             raise ValueError(f"Style Reference: {error}") from error
-        return io.NodeOutput(StyleReference(changed + (others.references if others is not None else ())))
+        return io.NodeOutput(
+            StyleReference(changed + (others.references if others is not None else ())),
+            ui=None if mask is None else ui.PreviewMask(mask),
+        )
 
 
 NODES = [DDIMInvert, NoiseReference, RecordReference, WeighReference]

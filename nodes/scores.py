@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..zsamb_core.blend import counted
 from ..zsamb_core.score_picture import bars, matrix, stacked
@@ -163,7 +163,10 @@ class DINOStyleScore(io.ComfyNode):
             raise named(error, node) from error
         report = {"model": vision_model.name, "preprocessing": preprocessing, **report}
         weighted = report.get("weighted_multi_style", 0.0)
-        return io.NodeOutput(report["consistency"], weighted, json.dumps(report), as_image(picture))
+        shown = as_image(picture)
+        return io.NodeOutput(
+            report["consistency"], weighted, json.dumps(report), shown, ui=ui.PreviewImage(shown)
+        )
 
 
 def weigh(text: str, count: int) -> list[float]:
@@ -260,7 +263,8 @@ class CLIPScore(io.ComfyNode):
         }
         labels = [f"{i + 1}: {prompt[:40]}" for i, prompt in enumerate(report["prompts"])]
         picture = bars(report["cosines"], labels, f"cosine to the prompt, mean {report['mean']:.3f}")
-        return io.NodeOutput(report["mean"], json.dumps(report), as_image(picture))
+        shown = as_image(picture)
+        return io.NodeOutput(report["mean"], json.dumps(report), shown, ui=ui.PreviewImage(shown))
 
 
 NODES = [LoadVisionModel, DINOStyleScore, CLIPScore]

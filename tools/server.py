@@ -119,8 +119,8 @@ class Server:
         return asyncio.run(fetch())
 
     def run(self, workflow: Workflow, progress: Progress | None = None) -> list[np.ndarray]:
-        """Queue an API workflow, wait for it, and return its pictures, saved or previewed, (H, W, 3) in
-        0..1, in node order.
+        """Queue an API workflow, wait for it, and return its pictures, (H, W, 3) in 0..1, in node order:
+        the saved ones, or where none is saved the previews.
 
         ``progress(node class, step, total)`` is called while it runs. Raises ServerError with the server's
         message.
@@ -139,7 +139,9 @@ class Server:
 
         async with Client(self.url) as client:
             found = await client.run(workflow, step)
-            files = [await client.fetch(file) for file in found.outputs if file.kind == "images"]
+            pictures = [file for file in found.outputs if file.kind == "images"]
+            saved = [file for file in pictures if file.type == "output"] or pictures
+            files = [await client.fetch(file) for file in saved]
         return [np.asarray(Image.open(io.BytesIO(f)).convert("RGB"), np.float32) / 255 for f in files]
 
 

@@ -138,6 +138,11 @@ def test_the_demo_twin_is_queued_from_the_page_and_its_pictures_arrive(page, nam
             answer = page.request.get(f"/api/view?{query}")
             assert answer.ok and answer.headers["content-type"].startswith("image/")
     assert page.evaluate("() => app.graph._nodes.filter((n) => n.has_errors).length") == 0
+    # Nodes with a picture to look at show it themselves.
+    for key, node in twin.items():
+        blend = node["class_type"] == "ZSAMB_MultiRefBlend" and node["inputs"]["method"] != "attention"
+        if blend or node["class_type"] in ("ZSAMB_DINOStyleScore", "ZSAMB_CLIPScore"):
+            assert page.evaluate("(id) => app.nodeOutputs[id].images.length", key) == 1
     page.evaluate(FIT)
     page.wait_for_timeout(500)
     page.screenshot(path=SHOTS / f"{name}_demo.png")

@@ -61,10 +61,9 @@ def reference(stand_ins):
     """The pictures that the workflows load."""
 
 
-# Beyond the set of four: three sets, previews, two sets and four sheets of scores.
+# Other than the set of four: three sets, two sets and four sheets of scores, three prompts, one picture.
 PICTURES = {
-    "blend_two_references": 12, "score_sheet": 12, "style_aligned_canny": 5, "style_aligned_depth": 5,
-    "context_to_prompt": 3, "instantstyle_plus": 1,
+    "blend_two_references": 12, "score_sheet": 12, "context_to_prompt": 3, "instantstyle_plus": 1,
 }  # fmt: skip
 
 

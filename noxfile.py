@@ -18,7 +18,11 @@ OLDEST = "0.24.1"  # the ComfyUI that pyproject.toml asks for at least
 # torchaudio and torchvision are built against one torch each, and the host imports all three.
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 # What the tests compare with, and what makes their cases.
-ORACLES = ("diffusers==0.42.1", "hypothesis>=6")
+ORACLES = (
+    "diffusers==0.42.1; python_version >= '3.11'",
+    "diffusers<0.42; python_version < '3.11'",  # the last for Python 3.10
+    "hypothesis>=6",
+)
 BROWSER = "playwright>=1.49"  # drives the Chromium of the machine
 
 

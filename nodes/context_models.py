@@ -46,6 +46,8 @@ class Loader(io.ComfyNode):
         """
         if name is None:  # comes by a link, and is looked at when it is there
             return True
+        if not isinstance(name, str):
+            return f"{cls.TITLE}: name is a {type(name).__name__}, expected a text"
         try:
             cls.KIND.path(name, cls.TITLE)
         except ValueError as error:

@@ -21,8 +21,9 @@ from .held import FOLDER, hold, model_folder, model_folders, stop_if_asked, to_d
 WHISPER, CLAP = "whisper", "clap"
 ROBERTA = "FacebookAI/roberta-base"
 register(FOLDER, ())
-register(WHISPER, (".pt",))
-register(CLAP, (".pt",))
+# Other packs have folders of these names: without extensions, so that they see all of theirs.
+register(WHISPER, ())
+register(CLAP, ())
 
 
 @dataclass(frozen=True)

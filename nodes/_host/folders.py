@@ -9,12 +9,10 @@ def register(name: str, extensions: tuple[str, ...], saved: bool = False) -> Non
     """A folder type under models/ and, for what the pack saves, under output/. Folders that other packs or
     extra_model_paths named for it stay, and stay first.
     """
-    new = name not in folder_paths.folder_names_and_paths
     for parent in (folder_paths.models_dir, *([folder_paths.get_output_directory()] if saved else [])):
         folder_paths.add_model_folder_path(name, str(Path(parent) / name))
     paths, known = folder_paths.folder_names_and_paths[name]
-    if new or known:  # another pack's type without extensions has all files
-        folder_paths.folder_names_and_paths[name] = (paths, {*known, *extensions})
+    folder_paths.folder_names_and_paths[name] = (paths, {*known, *extensions})
 
 
 def files(name: str) -> list[str]:

@@ -1,5 +1,7 @@
 """The loaders and savers: folders, names, what comes back, and what goes wrong."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -39,11 +41,20 @@ def test_folders_are_added_and_never_replaced(pack, tmp_path, monkeypatch):
     register = pack.nodes._host.folders.register
     theirs = ([str(tmp_path / "elsewhere")], {".odd"})
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "ipadapter", theirs)
-    register("ipadapter", (".safetensors", ".bin"))
-    register("ipadapter", (".safetensors", ".bin"))
+    register("ipadapter", (".safetensors", ".bin"), saved=True)
+    register("ipadapter", (".safetensors", ".bin"), saved=True)
     paths, extensions = folder_paths.folder_names_and_paths["ipadapter"]
     assert paths[0] == str(tmp_path / "elsewhere") and len(paths) == 3 == len(set(paths))
     assert extensions == {".odd", ".safetensors", ".bin"} and theirs[1] == {".odd"}
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "whisper", ([str(tmp_path)], set()))
+    register("whisper", ())
+    assert folder_paths.folder_names_and_paths["whisper"] == ([str(tmp_path), paths_of("whisper")], set())
+
+
+def paths_of(name):
+    import folder_paths
+
+    return str(Path(folder_paths.models_dir) / name)
 
 
 def test_extra_model_paths_are_honoured(pack, tmp_path, monkeypatch):

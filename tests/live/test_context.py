@@ -176,8 +176,8 @@ def test_what_is_missing_is_said_before_anything_runs(server, files):
     for key, name, said in (
         (
             "21",
-            "Salesforce/blip-image-captioning-base",
-            "huggingface.co/Salesforce/blip-image-captioning-base: config.json",
+            "Salesforce/blip-image-captioning-large",
+            "huggingface.co/Salesforce/blip-image-captioning-large: config.json",
         ),
         ("31", "small.pt", "Load Speech Model: the file 'small.pt' was not found"),
         ("41", "nobody/clap", "Load Music Model: the folder 'nobody/clap' with a config.json was not found"),

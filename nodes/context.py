@@ -153,37 +153,35 @@ class ContextToPrompt(io.ComfyNode):
 def fuse(rows, fusion: str, template: str, summary_model) -> tuple[list[str], list[str]]:
     """(prompts, what was left out) of the sources line by line. Raises ValueError for a prompt of nothing."""
     order = " ".join(f"{{{name}}}" for name in ("text", *SOURCES[:-1])) if fusion == NONE else template
-    notes = [
-        warned(f"prompt {i + 1}: {name} is not in it: the template does not name it in a part that stays.")
-        for i, row in enumerate(rows)
-        for name in unused(order, row)
+    left = [unused(order, row) for row in rows]
+    # Words of the user's own may weigh with brackets; what a model wrote may not.
+    kept = [
+        {n: v if n == "text" or fusion == SUMMARIZE else escape(v) for n, v in row.items()} for row in rows
     ]
-    if fusion == SUMMARIZE:
-        long = [fill(order, row) for row in rows]
-        prompts = summarise_all(summary_model, long) if all(long) else long
-        for i, text in enumerate(long):
-            read, count = summary_model.model.read(text)
-            if read < count:
-                notes.append(warned(f"prompt {i + 1}: the summary model read {read} of {count} tokens."))
-        for i, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
-            in_it = {name: value for name, value in row.items() if name not in unused(order, row)}
-            notes += [
-                warned(f"prompt {i + 1}: the summary dropped {name} ({in_it[name]!r}).")
-                for name in dropped(in_it, prompt)
-            ]
-        prompts = [escape(prompt) for prompt in prompts]
-    else:
-        # Words of the user's own may weigh with brackets; what a model wrote may not.
-        prompts = [
-            fill(order, {name: value if name == "text" else escape(value) for name, value in row.items()})
-            for row in rows
-        ]
+    prompts = [fill(order, row) for row in kept]
     for i, prompt in enumerate(prompts):
         if not prompt:
             raise ValueError(
                 f"prompt {i + 1} is empty: no source has text for it. Connect a source, or write text."
             )
-    return prompts, notes
+    notes = [
+        warned(f"prompt {i + 1}: {name} is not in it: the template does not name it in a part that stays.")
+        for i, names in enumerate(left)
+        for name in names
+    ]
+    if fusion != SUMMARIZE:
+        return prompts, notes
+    summaries = summarise_all(summary_model, prompts)
+    for i, (long, short) in enumerate(zip(prompts, summaries, strict=True)):
+        read, count = summary_model.model.read(long)
+        if read < count:
+            notes.append(warned(f"prompt {i + 1}: the summary model read {read} of {count} tokens."))
+        in_it = {name: value for name, value in rows[i].items() if name not in left[i]}
+        notes += [
+            warned(f"prompt {i + 1}: the summary dropped {name} ({in_it[name]!r}).")
+            for name in dropped(in_it, short)
+        ]
+    return [escape(summary) for summary in summaries], notes
 
 
 def told(index: int, prompt: str, style: str) -> list[str]:

@@ -48,15 +48,14 @@ def depth_of(workflow: Workflow) -> dict[str, int]:
 
     def visit(key: str) -> int:
         if key not in depths:
-            links = [v[0] for v in workflow[key]["inputs"].values() if isinstance(v, list)]
-            depths[key] = 1 + max(map(visit, links), default=-1)
+            depths[key] = 1 + max((visit(source) for source, _ in links_of(workflow[key])), default=-1)
         return depths[key]
 
     for key in workflow:
         visit(key)
     # A loader stands before what it is for, and not all of them in one column.
     for key, node in workflow.items():
-        users = [depths[k] for k, n in workflow.items() if any(v == [key, v[-1]] for v in links_of(n))]
+        users = [depths[k] for k, n in workflow.items() if any(source == key for source, _ in links_of(n))]
         if depths[key] == 0 and users and not node["class_type"].startswith("CheckpointLoader"):
             depths[key] = min(users) - 1
     return depths

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .transformers_folder import LOCAL, kind_of, load_tokenizer, load_whole, loading
 from .watch import Watch, on_every_token
-from .waveform import FLOOR, FRAME, is_silent, loudness
+from .waveform import FRAME, is_silent, silence
 
 RATE = 16_000
 WINDOW = 30 * RATE
@@ -85,9 +85,8 @@ def transcribe(
         )
     if model.languages and language is not None and language not in model.languages:
         raise ValueError(f"the speech model does not know the language {language!r}")
-    if is_silent(track, RATE):
-        said = f"nothing to hear: the loudest moment is at {loudness(track, RATE):.0f} dB, below {FLOOR:.0f}"
-        return Transcript("", None, warnings=[said])
+    if silent := silence(track, RATE):
+        return Transcript("", None, warnings=[silent])
     device = next(model.model.parameters()).device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(0)
@@ -141,16 +140,12 @@ class TransformersWhisper:
         while begin < len(track):
             part = track[begin : begin + STRETCH]
             segments = self._segments(part, settings, lambda s, b=begin: progress(b / RATE + s))  # type: ignore[misc]
-            if begin + STRETCH < len(track):
-                # The last one may be cut short: it is heard again, from its start.
-                again = segments[-1][0] * RATE if segments else 0
-                if again > STRETCH / 2:
-                    segments.pop()
-                begin_next = begin + (round(again) if again > STRETCH / 2 else STRETCH)
-            else:
-                begin_next = len(track)
+            # The last one of a stretch may be cut short: it is heard again, from its start.
+            again = round(segments[-1][0] * RATE) if segments and begin + STRETCH < len(track) else 0
+            if 2 * again > STRETCH:
+                segments.pop()
             found += [(begin / RATE + start, begin / RATE + end, tokens) for start, end, tokens in segments]
-            begin = begin_next
+            begin += again if 2 * again > STRETCH else STRETCH
         kept = [segment for segment in found if audible(track, *segment[:2])]
         text = self._text(torch.cat([tokens for *_, tokens in kept])) if kept else ""
         return Transcript(

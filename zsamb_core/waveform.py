@@ -52,7 +52,15 @@ def loudness(track: Tensor, rate: int) -> float:
 
 
 def is_silent(track: Tensor, rate: int) -> bool:
-    return loudness(track, rate) < FLOOR
+    return silence(track, rate) is not None
+
+
+def silence(track: Tensor, rate: int) -> str | None:
+    """What to say of a track with nothing to hear; None for another."""
+    loudest = loudness(track, rate)
+    if loudest >= FLOOR:
+        return None
+    return f"nothing to hear: the loudest moment is at {loudest:.0f} dB, below {FLOOR:.0f}"
 
 
 def windows(track: Tensor, size: int) -> list[Tensor]:

@@ -14,7 +14,7 @@ from ...zsamb_core.laion_checkpoint import load_laion_clap
 from ...zsamb_core.music import LabelSet, Match, embed_track, matches
 from ...zsamb_core.openai_whisper import load_openai_whisper
 from ...zsamb_core.vision_model import as_pictures
-from ...zsamb_core.waveform import FLOOR, is_silent, loudness, tracks, windows
+from ...zsamb_core.waveform import silence, tracks, windows
 from .folders import files, find, register
 from .held import FOLDER, hold, model_folder, model_folders, stop_if_asked, to_device
 
@@ -154,21 +154,20 @@ def listen_all(model: ContextModel, audio, sets: dict[str, LabelSet]) -> list[He
     music = model.model
     recordings = tracks_of(audio, music.rate)
     to_device(model.patcher)
-    progress = comfy.utils.ProgressBar(sum(len(windows(track, music.window)) for track in recordings))
+    counts = [len(windows(track, music.window)) for track in recordings]
+    progress = comfy.utils.ProgressBar(sum(counts))
     found = []
-    for track in recordings:
-        if is_silent(track, music.rate):
-            loudest = loudness(track, music.rate)
-            found.append(
-                Heard({}, f"nothing to hear: the loudest moment is at {loudest:.0f} dB, below {FLOOR:.0f}")
-            )
-            continue
-        parts = []
-        for part in embed_track(music, track):
-            stop_if_asked()
-            parts.append(part)
-            progress.update(1)
-        found.append(Heard(matches(music, torch.stack(parts), sets)))
+    for i, track in enumerate(recordings):
+        if silent := silence(track, music.rate):
+            found.append(Heard({}, silent))
+        else:
+            parts = []
+            for part in embed_track(music, track):
+                stop_if_asked()
+                parts.append(part)
+                progress.update(1)
+            found.append(Heard(matches(music, torch.stack(parts), sets)))
+        progress.update_absolute(sum(counts[: i + 1]))  # silent windows are not heard
     return found
 
 

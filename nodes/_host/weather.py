@@ -36,9 +36,17 @@ def stamp(service: str, place: str, minutes: float) -> float:
     """The same number as long as the answer is kept, and for the run that asks for it."""
     if (found := kept(service, place, minutes)) is not None:
         return found.stamp
-    _asked.clear()
-    _asked[service, place] = time.time()
-    return _asked[service, place]
+    now = time.time()
+    remember(_asked, (service, place), now)
+    return now
+
+
+def remember(table: dict, key: tuple[str, str], value) -> None:
+    """As the newest of ``KEPT`` entries at most."""
+    table.pop(key, None)
+    while len(table) >= KEPT:
+        table.pop(next(iter(table)))
+    table[key] = value
 
 
 def key_for(service: str) -> str | None:
@@ -76,8 +84,5 @@ async def weather_of(service: str, place: str, minutes: float, timeout: float) -
         asked.cancel()
     now = time.time()
     found = Kept(asked.result(), now, _asked.pop((service, place), now))
-    _cache.pop((service, place), None)
-    while len(_cache) >= KEPT:
-        _cache.pop(next(iter(_cache)))
-    _cache[service, place] = found
+    remember(_cache, (service, place), found)
     return found

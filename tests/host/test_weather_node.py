@@ -66,6 +66,13 @@ def test_an_answer_holds_for_the_stated_time(server, ask, pack, monkeypatch):
     assert fingerprint(**asked) == before  # kept: the host need not, nor what comes behind it
     ask(**asked, template="{wind}")
     assert len(server.asked) == 1
+    # Of two nodes the host asks both for their fingerprints before it runs either.
+    two = [{**asked, "place": place} for place in ("3, 3", "4, 4")]
+    before = [fingerprint(**one) for one in two]
+    for one in two:
+        ask(**one)
+    assert [fingerprint(**one) for one in two] == before
+    server.asked[1:] = []
     ask(**{**asked, "place": "41.9, 12.6"})
     assert len(server.asked) == 2
     ask(**{**asked, "cache_minutes": 0.0})

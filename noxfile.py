@@ -90,10 +90,7 @@ def compat(session: nox.Session) -> None:
     # In place of one that COMFYUI_PATH may name.
     session.env.update({"ZSAMB_COMFYUI": OLDEST, "COMFYUI_PATH": None})
     set_up(session, "pytest>=8", *ORACLES, venv=COMPAT)
-    # Stock's Context Windows node takes one input less there than these two tests give it.
-    windows = "tests/host/test_style_images.py::test_context_windows_over_the"
-    without = (f"--deselect={windows}_batch", f"--deselect={windows}_width")
-    run(session, "pytest", "tests/core", "tests/host", "-q", *without, *session.posargs, venv=COMPAT)
+    run(session, "pytest", "tests/core", "tests/host", "-q", *session.posargs, venv=COMPAT)
 
 
 @nox.session

@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ._host.context_models import CAPTION, MUSIC, SPEECH, SUMMARY, Kind, load
+from ._host.held import said_of, stamp_of
 from .style_aligned import CATEGORY
 from .style_embeds import named
 
@@ -41,18 +42,7 @@ class Loader(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name):
-        """In place of the host's look into the list: the recommended model is there, or said to be missing,
-        before anything runs.
-        """
-        if name is None:  # comes by a link, and is looked at when it is there
-            return True
-        if not isinstance(name, str):
-            return f"{cls.TITLE}: name is a {type(name).__name__}, expected a text"
-        try:
-            cls.KIND.path(name, cls.TITLE)
-        except ValueError as error:
-            return str(error)
-        return True
+        return said_of(cls.KIND.path, name, cls.TITLE)
 
     @classmethod
     def execute(cls, name) -> io.NodeOutput:
@@ -63,10 +53,7 @@ class Loader(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, name):
-        if name is None:
-            return 0
-        path = cls.KIND.path(name, cls.TITLE)
-        return max(f.stat().st_mtime_ns for f in (path.iterdir() if path.is_dir() else [path]))
+        return stamp_of(cls.KIND.path, name, cls.TITLE)
 
 
 class LoadCaptionModel(Loader):

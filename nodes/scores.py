@@ -11,7 +11,7 @@ from ..zsamb_core.score_picture import bars, matrix, stacked
 from ..zsamb_core.scores import balance, cosines, set_consistency, similarities, weighted_multi_style
 from ..zsamb_core.vision_model import OWN, PUBLISHED
 from ._host.folders import register
-from ._host.held import FOLDER
+from ._host.held import FOLDER, said_of, stamp_of
 from ._host.judges import RECOMMENDED, Judge, embed, embed_texts, folder_of, listed, load_judge
 from .blend import place, weight_rows
 from .style_aligned import CATEGORY
@@ -62,16 +62,7 @@ class LoadVisionModel(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name):
-        """In place of the host's look into the list: the recommended model is there, or said to be missing,
-        before anything runs.
-        """
-        if name is None:  # linked to another node, so not known yet
-            return True
-        try:
-            folder_of(name, "Load Vision Model")
-        except ValueError as error:
-            return str(error)
-        return True
+        return said_of(folder_of, name, "Load Vision Model")
 
     @classmethod
     def execute(cls, name) -> io.NodeOutput:
@@ -83,8 +74,7 @@ class LoadVisionModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, name):
-        folder = folder_of(name, "Load Vision Model")
-        return name if folder is None else max(f.stat().st_mtime_ns for f in folder.iterdir())
+        return stamp_of(folder_of, name, "Load Vision Model")
 
 
 class DINOStyleScore(io.ComfyNode):

@@ -55,7 +55,11 @@ class Kind:
         return list(dict.fromkeys([self.example, *found]))
 
     def path(self, name: str, node: str) -> Path:
-        """Of a folder or a file. Raises ValueError that lists where it was looked for."""
+        """Of a folder or a file. Raises ValueError for what is no name, and for what is not there, with where
+        it was looked for.
+        """
+        if not isinstance(name, str):
+            raise ValueError(f"{node}: name is {name!r}, expected text such as {self.example!r}.")
         if self.checkpoints and name.endswith(".pt"):
             return find(self.checkpoints[0], name, node, self.checkpoints[2])
         wanted = name if name.count("/") == 1 else self.example

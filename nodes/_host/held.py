@@ -57,6 +57,27 @@ def model_folders(kinds) -> list[str]:
     return sorted(found)
 
 
+def said_of(path_of, name, node: str) -> bool | str:
+    """For a loader's ``validate_inputs``, in place of the host's look into the list: True where ``path_of``
+    finds what ``name`` means, else what is wrong, before anything runs.
+    """
+    if name is None:  # comes by a link, and is looked at when it is there
+        return True
+    try:
+        path_of(name, node)
+    except ValueError as error:
+        return str(error)
+    return True
+
+
+def stamp_of(path_of, name, node: str) -> float | str:
+    """For a loader's ``fingerprint_inputs``: changes when a file does. The name of what is no file."""
+    path = path_of(name, node) if name is not None else None
+    if path is None:
+        return name or ""
+    return max(f.stat().st_mtime_ns for f in (path.iterdir() if path.is_dir() else [path]))
+
+
 def model_folder(name: str, node: str, example: str, file: str = "config.json") -> Path:
     """Raises ValueError that lists where it was looked for. ``example``: what to get, from Hugging Face."""
     roots = folder_paths.get_folder_paths(FOLDER)

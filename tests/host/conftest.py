@@ -27,6 +27,19 @@ def inference():
         yield
 
 
+@pytest.fixture(scope="session")
+def context_models(pack, tiny):
+    """A tiny model of each kind: caption, speech, music, summary."""
+    host = pack.nodes._host.context_models
+    kinds = {"caption": "blip", "speech": "whisper", "music": "clap", "summary": "t5"}
+    with torch.inference_mode():
+        loaded = {name: getattr(host, name.upper()).load(tiny[kind]) for name, kind in kinds.items()}
+        return {
+            name: host.ContextModel(name, model, pack.nodes._host.held.hold(model.model))
+            for name, model in loaded.items()
+        }
+
+
 @dataclass
 class Demo:
     """The demo model and the stock nodes' work on it."""

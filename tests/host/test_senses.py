@@ -85,8 +85,8 @@ def test_loaders_list_what_fits_and_say_what_is_missing(pack, folders, tiny, nam
     (widget,) = loader.define_schema().inputs
     assert widget.options == [recommended, kind] and widget.default == recommended
     assert loader.validate_inputs(kind) is True
-    assert "name is a list, expected a text" in loader.validate_inputs([1])
-    assert loader.validate_inputs(None) is True and loader.fingerprint_inputs(None) == 0  # by a link
+    assert "name is [1], expected text such as" in loader.validate_inputs([1])
+    assert loader.validate_inputs(None) is True and loader.fingerprint_inputs(None) == ""  # by a link
     said = loader.validate_inputs(recommended)
     assert said.startswith(f"Load {name} Model: the folder '{recommended}' with a config.json was not found")
     assert str(folders / "transformers") in said and f"huggingface.co/{recommended}: " in said

@@ -25,19 +25,13 @@ def spoken(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whisper(pack, tiny):
-    with torch.inference_mode():
-        host = pack.nodes._host.context_models
-        model = host.SPEECH.load(tiny["whisper"])
-        return host.ContextModel("tiny", model, pack.nodes._host.held.hold(model.model))
+def whisper(context_models):
+    return context_models["speech"]
 
 
 @pytest.fixture(scope="module")
-def clap(pack, tiny):
-    with torch.inference_mode():
-        host = pack.nodes._host.context_models
-        model = host.MUSIC.load(tiny["clap"])
-        return host.ContextModel("tiny", model, pack.nodes._host.held.hold(model.model))
+def clap(context_models):
+    return context_models["music"]
 
 
 def at(audio, rate, channels, folder):

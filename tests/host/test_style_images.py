@@ -287,9 +287,11 @@ def test_area_prompts_see_their_part_of_the_mask(demo, four, style):
 def windows(model, length, overlap, dim):
     from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 
-    return ContextWindowsManualNode.execute(
-        model, length, overlap, "standard_static", 1, False, "pyramid", dim, False, "", False, "", True
-    ).result[0]
+    # Its inputs are not the same in every ComfyUI: the others at their defaults.
+    values = {i.id: getattr(i, "default", None) for i in ContextWindowsManualNode.define_schema().inputs}
+    values |= {"model": model, "context_length": length, "context_overlap": overlap, "dim": dim}
+    values |= {"context_schedule": "standard_static", "fuse_method": "pyramid"}
+    return ContextWindowsManualNode.execute(**values).result[0]
 
 
 def test_context_windows_over_the_batch(demo, style):

@@ -3,13 +3,13 @@ pages, and the search. Screenshots go to ``output/screenshots``.
 """
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
+from tests.lacking import need_browser
 from tools import workflows
-from tools.browser import CHROMIUM, as_prompt, open_page, reload, show, show_api
+from tools.browser import as_prompt, open_page, reload, show, show_api
 
 pytestmark = pytest.mark.live
 NAMES = sorted(path.stem for path in workflows.FOLDER.glob("*.json"))
@@ -45,16 +45,7 @@ PROBLEMS = """() => {
 
 @pytest.fixture(scope="module")
 def page(server, stand_ins):
-    try:
-        import playwright  # noqa: F401
-    except ImportError as error:
-        lacking = f"Playwright is not installed: {error}"
-    else:
-        lacking = None if CHROMIUM else "no Chromium is installed (Debian's package chromium)"
-    if lacking and os.environ.get("CI"):
-        pytest.fail(lacking)
-    if lacking:
-        pytest.skip(lacking)
+    need_browser()
     SHOTS.mkdir(parents=True, exist_ok=True)
     with open_page(server.url) as page:
         yield page

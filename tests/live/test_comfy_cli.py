@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from tests.lacking import lacking
 from tools import workflows
 
 pytestmark = pytest.mark.live
@@ -26,9 +27,8 @@ def cli(tmp_path_factory):
         [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", PACKAGE],
     ):
         done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-        if done.returncode and not os.environ.get("CI"):
-            pytest.skip(f"{PACKAGE} cannot be installed: {(done.stdout + done.stderr)[-300:]}")
-        assert done.returncode == 0, done.stdout + done.stderr
+        if done.returncode:
+            lacking(f"{PACKAGE} cannot be installed: {(done.stdout + done.stderr)[-300:]}")
     # It asks for consent to telemetry, and keeps settings in the home folder.
     env = {**os.environ, "DO_NOT_TRACK": "1", "HOME": str(root), "USERPROFILE": str(root)}
 

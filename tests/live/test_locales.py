@@ -3,22 +3,20 @@ and faithful to them, the host serves all, and its front end shows them.
 """
 
 import json
-import os
 import re
 import urllib.request
 from collections import Counter
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
+from tests.lacking import need_browser
 from tools import locales
+from tools.browser import open_page
 
 pytestmark = pytest.mark.live
 
 REGENERATE = "run `python -m tools.locales`, and translate what it prints"
 TRANSLATED = [language for language in locales.languages() if language != "en"]
-CHROMIUM = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
 
 # What is the same in every language: names, and the blocks as the host calls them.
 SAME = re.compile(r"Z-SAMB|clip|vae|cfg|CLIP|JSON|VAE|Latent|Top K|(input|middle|output) \d")
@@ -217,33 +215,6 @@ def post_settings(server, **settings):
         assert response.status == 200
 
 
-def missing(what):
-    if os.environ.get("CI"):
-        pytest.fail(f"{what}, and CI is set")
-    pytest.skip(what)
-
-
-@contextmanager
-def browser_page():
-    """A page of a headless Chromium; skips where there is none."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing("playwright is not installed")
-    found = [path for path in (os.environ.get("CHROMIUM_PATH"), *CHROMIUM) if path and Path(path).exists()]
-    if not found:
-        missing(f"no Chromium at CHROMIUM_PATH or {', '.join(CHROMIUM)}")
-    with sync_playwright() as p:
-        browser = p.chromium.launch(
-            executable_path=found[0],
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        try:
-            yield browser.new_page(viewport={"width": 1400, "height": 900})
-        finally:
-            browser.close()
-
-
 ADD = """kind => {
   const node = LiteGraph.createNode(kind);
   app.graph.add(node);
@@ -272,17 +243,12 @@ POINT = """([id, name]) => {
 
 
 def test_front_end_shows_chinese(server, object_info, english, tmp_path):
+    need_browser()
     zh = locales.read("zh")
     kind = "ZSAMB_ContextToPrompt"
     post_settings(server, Locale="zh", VueNodes_Enabled=False, TutorialCompleted=True, EnableTooltips=True)
     try:
-        with browser_page() as page:
-            page.goto(server.url)
-            page.wait_for_function(
-                "kind => window.app?.extensionManager && window.LiteGraph?.registered_node_types?.[kind]",
-                arg=kind,
-                timeout=120_000,
-            )
+        with open_page(server.url, 1400, 900) as page:
             page.evaluate("() => app.graph.clear()")
             types = {object_info[t]["display_name"]: t for t in HOST_NODES}
             title = "type => LiteGraph.registered_node_types[type].title"

@@ -73,6 +73,8 @@ def test_the_demo_twin_differs_in_loader_and_sizes_alone():
         for key, node in real.items():
             if node["class_type"] in ("CheckpointLoaderSimple", "CLIPVisionLoader"):
                 assert twin[key]["class_type"] == "ZSAMB_LoadDemoModel"
+            elif node["class_type"] == "ZSAMB_LoadIPAdapter":
+                assert twin[key]["inputs"] == {"file": "demo IP-Adapter"}
             elif node["class_type"] == "ZSAMB_LoadVisionModel":
                 assert twin[key]["inputs"]["name"] in ("demo DINO", "demo CLIP")
             else:

@@ -77,6 +77,30 @@ def test_extra_model_paths_are_honoured(pack, tmp_path, monkeypatch):
     assert path == tmp_path / "shared" / "a.safetensors"
 
 
+def test_extra_model_paths_of_the_context_models_are_honoured(pack, tiny, tmp_path, monkeypatch):
+    import folder_paths
+    from utils.extra_config import load_extra_path_config
+
+    monkeypatch.setattr(folder_paths, "folder_names_and_paths", dict(folder_paths.folder_names_and_paths))
+    monkeypatch.setattr(folder_paths, "filename_list_cache", {})
+    config, places = tmp_path / "extra_model_paths.yaml", ("transformers", "whisper", "clap")
+    config.write_text(f"other:\n  base_path: {tmp_path}\n" + "".join(f"  {n}: my/{n}\n" for n in places))
+    for name in places:
+        del folder_paths.folder_names_and_paths[name]
+        (tmp_path / "my" / name).mkdir(parents=True)
+    load_extra_path_config(str(config))
+    for name in places:
+        pack.nodes._host.folders.register(name, ())
+    (tmp_path / "my" / "transformers" / "t5").symlink_to(tiny["t5"])
+    for name in ("whisper", "clap"):
+        (tmp_path / "my" / name / "mine.pt").write_bytes(b"")
+    for loader, model in (("Summary", "t5"), ("Speech", "mine.pt"), ("Music", "mine.pt")):
+        node = getattr(pack.nodes.context_models, f"Load{loader}Model")
+        assert model in node.define_schema().inputs[0].options
+        assert node.validate_inputs(model) is True
+        assert node.KIND.path(model, "test").is_relative_to(tmp_path / "my")
+
+
 @pytest.mark.parametrize("kind, about", [("base", "4 tokens of 192"), ("plus", "16 tokens of 192")])
 def test_the_loader_says_what_a_file_is(pack, demo, folders, kind, about):
     make_adapter(

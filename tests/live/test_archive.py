@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import pathspec
@@ -78,6 +79,24 @@ def test_the_archive_is_the_pack_alone(files):
 def test_the_archive_is_small(files):
     sizes = {path: (ROOT / path).stat().st_size for path in files}
     assert sum(sizes.values()) < 3 * MEGABYTE, sorted(sizes, key=sizes.get)[-5:]
+
+
+def test_the_registry_s_own_tool_validates_and_packs_it(files, comfy_cli, tmp_path):
+    """comfy-cli's checks before publishing; and its archive is what the other tests here look at."""
+    pack = tmp_path / "pack"
+    for path in [*files, ".comfyignore", "tests/conftest.py", "demo/unet.py"]:
+        (pack / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / path, pack / path)
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@localhost"]
+    for command in (["init", "-q"], ["add", "-A", "-f"], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *command], cwd=pack, check=True)
+    done = comfy_cli("node", "validate", cwd=pack)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0 and "All validation checks passed" in said and "warning" not in said.lower()
+    done = comfy_cli("node", "pack", cwd=pack)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with zipfile.ZipFile(pack / "node.zip") as archive:
+        assert sorted(archive.namelist()) == sorted(files)
 
 
 @pytest.mark.live
@@ -233,7 +252,7 @@ def test_nothing_is_installed_with_the_pack(files):
 def test_the_registry_s_fields_are_there(files):
     project, comfy = PROJECT["project"], PROJECT["tool"]["comfy"]
     # Lower case, a letter first, no two signs together, not "comfyui" itself; part of the pack's address.
-    assert re.fullmatch(r"[a-z](?:[._-]?[a-z0-9])*", project["name"]) and len(project["name"]) <= 100
+    assert re.fullmatch(r"[a-z](?:[._-]?[a-z0-9])*", project["name"]) and len(project["name"]) < 100
     assert re.fullmatch(r"\d+\.\d+\.\d+", project["version"])
     assert (ROOT / project["license"]["file"]).is_file() and project["license"]["file"] in files
     assert 20 <= len(project["description"]) <= 500 and project["readme"] in files

@@ -1,47 +1,20 @@
-"""What docs/headless.md says of the official comfy-cli, with the real one in an environment of its own.
-
-Without an internet connection there is none to install, and these tests are skipped; but not in CI.
-"""
+"""What docs/headless.md says of the official comfy-cli, with the real one in an environment of its own."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
-from tests.lacking import lacking
 from tools import workflows
 
 pytestmark = pytest.mark.live
-PACKAGE = "comfy-cli==1.23.0"
 
 
 @pytest.fixture(scope="module")
-def cli(tmp_path_factory):
+def cli(comfy_cli):
     """Runs the command; returns its exit code and the JSON it ends with."""
-    root = tmp_path_factory.mktemp("comfy_cli")
-    python = root / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    for command in (
-        [sys.executable, "-m", "venv", str(root / "venv")],
-        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", PACKAGE],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-        if done.returncode:
-            lacking(f"{PACKAGE} cannot be installed: {(done.stdout + done.stderr)[-300:]}")
-    # It asks for consent to telemetry, and keeps settings in the home folder.
-    env = {**os.environ, "DO_NOT_TRACK": "1", "HOME": str(root), "USERPROFILE": str(root)}
 
     def run(*args, **more):
-        command = [str(python), "-m", "comfy_cli", "--skip-prompt", "--json", *map(str, args)]
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            env={**env, **more},
-            stdin=subprocess.DEVNULL,
-        )
+        done = comfy_cli("--json", *args, **more)
         return done.returncode, json.loads(done.stdout.splitlines()[-1])
 
     return run

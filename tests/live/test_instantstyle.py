@@ -15,6 +15,7 @@ from zsamb_core.style_embeds import Encoder, StyleEmbeds, save_embeds
 pytestmark = pytest.mark.live
 
 GRAPH = workflows.load("instantstyle_plus")
+ADAPTER = "ip-adapter_sdxl_vit-h.safetensors"
 FEATURES, HIDDEN = 128, 80
 
 
@@ -36,8 +37,11 @@ def files(server, stand_ins):
 
 
 def twin(steps=3, **settings):
-    """The graph on the demo model: encoded pictures from files in place of CLIP Vision."""
+    """The graph on the demo model: encoded pictures from files in place of CLIP Vision, and an adapter of
+    random weights, in which every block acts.
+    """
     graph = workflows.fill(workflows.demo_twin(GRAPH), steps=steps)
+    graph["8"]["inputs"]["file"] = ADAPTER
     del graph["9"]
     for number, (loader, name) in {"10": ("17", "content"), "11": ("18", "style")}.items():
         graph[loader] = {
@@ -97,7 +101,7 @@ def test_a_slim_adapter_saved_by_the_node_draws_the_same(server, files):
     }
     server.run(graph)
     saved = server.base / "output" / "ipadapter" / "slim_00001_.safetensors"
-    whole = server.base / "models" / "ipadapter" / "ip-adapter_sdxl_vit-h.safetensors"
+    whole = server.base / "models" / "ipadapter" / ADAPTER
     assert saved.stat().st_size < 0.5 * whole.stat().st_size
     slim = twin()
     slim["19"] = {

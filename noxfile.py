@@ -86,18 +86,27 @@ def extras(session: nox.Session) -> None:
 
 @nox.session
 def compat(session: nox.Session) -> None:
-    """The core and host tests on the oldest ComfyUI that the pack asks for."""
+    """The core and host tests, and the client's, on the oldest ComfyUI that the pack asks for."""
     # In place of one that COMFYUI_PATH may name.
     session.env.update({"ZSAMB_COMFYUI": OLDEST, "COMFYUI_PATH": None})
     set_up(session, "pytest>=8", *ORACLES, venv=COMPAT)
-    run(session, "pytest", "tests/core", "tests/host", "-q", *session.posargs, venv=COMPAT)
+    tiers = ("tests/core", "tests/host", "tests/live/test_client.py")
+    run(session, "pytest", *tiers, "-q", *session.posargs, venv=COMPAT)
 
 
 @nox.session
 def train(session: nox.Session) -> None:
     """Train the demo family again, in order: ``nox -s train``; or one part: ``nox -s train -- train_vae``."""
     set_up(session)
-    parts = ["train_vae", "train_unet", "classifier", "descriptor", "train_dino", "train_clip"]
+    parts = [
+        "train_vae",
+        "train_unet",
+        "classifier",
+        "descriptor",
+        "train_dino",
+        "train_clip",
+        "train_ip_adapter",
+    ]
     for part in session.posargs[:1] or parts:
         run(session, f"demo.{part}", *session.posargs[1:])
 

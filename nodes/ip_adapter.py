@@ -1,6 +1,7 @@
 """InstantStyle: an IP-Adapter's image features in the blocks that carry style or layout."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from comfy_api.latest import io
 
@@ -11,7 +12,9 @@ from ..zsamb_core.layers import SDXL_BLOCKS
 from ..zsamb_core.schedule import Window, parse_curve
 from ..zsamb_core.style_embeds import StyleEmbeds, refuse_pairing, wanted
 from ..zsamb_core.style_images import project_images
+from ._host.demo_model import demo_adapter, has_demo
 from ._host.folders import files, find, register
+from ._host.held import stamp_of
 from ._host.sdxl import cross_attention
 from ._host.style_images import NODE, as_hooks, with_images
 from ._host.text_space import content_of_text
@@ -24,6 +27,7 @@ STYLE_ADAPTER = io.Custom("STYLE_ADAPTER")
 # BLOCK_WEIGHTS carries a dict: (name, number, layer or None) to weight.
 BLOCK_WEIGHTS = io.Custom("BLOCK_WEIGHTS")
 FOLDER = "ipadapter"
+DEMO = "demo IP-Adapter"
 register(FOLDER, EXTENSIONS, saved=True)
 ROLES = {("input", 8): " Layout.", ("output", 0): " Content, by B-LoRA.", ("output", 1): " Style."}
 
@@ -43,10 +47,10 @@ class LoadIPAdapter(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=files(FOLDER),
+                    options=[*files(FOLDER), *([DEMO] if has_demo() else [])],
                     tooltip=(
                         "A file in models/ipadapter, for example ip-adapter_sdxl_vit-h.safetensors from"
-                        " h94/IP-Adapter on Hugging Face (folder sdxl_models)."
+                        " h94/IP-Adapter on Hugging Face (folder sdxl_models). Or the demo model's own."
                     ),
                 )
             ],
@@ -62,14 +66,19 @@ class LoadIPAdapter(io.ComfyNode):
     def execute(cls, file) -> io.NodeOutput:
         node = "Load IP-Adapter"
         try:
-            adapter = open_adapter(find(FOLDER, file, node))
+            adapter = open_adapter(path_of(file, node))
         except ValueError as error:
             raise named(error, node) from error
         return io.NodeOutput(adapter, about(adapter))
 
     @classmethod
     def fingerprint_inputs(cls, file):
-        return find(FOLDER, file, "Load IP-Adapter").stat().st_mtime_ns
+        return stamp_of(path_of, file, "Load IP-Adapter")
+
+
+def path_of(file: str, node: str) -> Path:
+    """Raises ValueError that says where it was looked for."""
+    return demo_adapter(node) if file == DEMO else find(FOLDER, file, node)
 
 
 def about(adapter: Adapter) -> str:

@@ -36,26 +36,34 @@ def show_once(
     out: Path,
     scores: Callable[[list[np.ndarray], list[str]], tuple[float, float]] | None = None,
 ) -> None:
-    """Both workflows, aligned and unaligned, with the same seeds. ``scores``: CLIP's and DINO's of a set."""
+    """Both workflows, aligned and unaligned, and on the demo model InstantStyle, all with the same seeds.
+    ``scores``: CLIP's and DINO's of a set.
+    """
     reference = ImageOps.fit(reference.convert("RGB"), (studio.side, studio.side))
     rows, summary = [], {"prompts": prompts, "seed": seed, "consistency": {}, "similarity_to_reference": {}}
     summary["clip_dino"] = {}
+
+    def add(name: str, label: str, pictures: list[np.ndarray], shown: bool) -> None:
+        for i, picture in enumerate(pictures):
+            to_image(picture).save(out / f"{name}_{i + 1}.png")
+        if len(pictures) > 1:
+            summary["consistency"][name] = round(consistency(pictures), 3)
+            label += f"\nconsistency {summary['consistency'][name]:.2f}"
+            if scores is not None:
+                summary["clip_dino"][name] = [round(x, 4) for x in scores(pictures, prompts)]
+        if shown:
+            value = similarity(pictures, to_array(reference))
+            summary["similarity_to_reference"][name] = round(value, 3)
+        rows.append((label, reference if shown else None, pictures))
+
     for mode in MODES:
         for kind, aligned in (("unaligned", False), ("aligned", True)):
-            name = f"{mode}_{kind}"
             pictures = studio.draw(mode, aligned, prompts, seed, reference, reference_prompt)
-            for i, picture in enumerate(pictures):
-                to_image(picture).save(out / f"{name}_{i + 1}.png")
             label = f"{kind}\n{'to a reference' if mode == 'reference' else 'prompts only'}"
-            if len(pictures) > 1:
-                summary["consistency"][name] = round(consistency(pictures), 3)
-                label += f"\nconsistency {summary['consistency'][name]:.2f}"
-                if scores is not None:
-                    summary["clip_dino"][name] = [round(x, 4) for x in scores(pictures, prompts)]
-            if mode == "reference":
-                value = similarity(pictures, to_array(reference))
-                summary["similarity_to_reference"][name] = round(value, 3)
-            rows.append((label, reference if mode == "reference" else None, pictures))
+            add(f"{mode}_{kind}", label, pictures, mode == "reference")
+        if mode == "reference" and studio.checkpoint is None:
+            pictures = studio.instantstyle(prompts, seed, reference)
+            add("instantstyle", "InstantStyle\nto a reference", pictures, True)
     contact_sheet(rows, prompts, 192).save(out / "sheet.png")
     lines = ["Style consistency: mean pairwise cosine of colour and texture statistics (demo/descriptor.py)"]
     lines += [f"  {name:22} {value:6.3f}" for name, value in summary["consistency"].items()]
@@ -68,6 +76,9 @@ def show_once(
         for mode in MODES:
             (a, b), (c, d) = (summary["clip_dino"][f"{mode}_{kind}"] for kind in ("unaligned", "aligned"))
             lines += [f"  {mode:22} unaligned {a:.4f} / {b:.4f}   aligned {c:.4f} / {d:.4f}"]
+        if "instantstyle" in summary["clip_dino"]:
+            a, b = summary["clip_dino"]["instantstyle"]
+            lines += [f"  {'instantstyle':22} {a:.4f} / {b:.4f}"]
     (out / "summary.json").write_text(json.dumps(summary, indent=1))
     (out / "summary.txt").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))

@@ -54,7 +54,7 @@ class Set:
 
     def __init__(self, pack, seed: int, index: int):
         self.nodes, self.seed = pack.nodes, seed
-        self.base, self.clip, self.vae = self.run("demo_model.LoadDemoModel")
+        self.base, self.clip, self.vae, self.clip_vision = self.run("demo_model.LoadDemoModel")
         self.drawn = tuple(
             draw(obj, HELD_OUT[STYLES[(index + i) % len(STYLES)]], np.random.default_rng(i + 1))
             for i, obj in enumerate(REFERENCES)
@@ -236,19 +236,12 @@ def table(knob: str, labels: list[str], values: list[list[dict]]) -> list[str]:
     return [*lines, ""]
 
 
-@torch.inference_mode()
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="nox -s pictures --", description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("docs/knobs"))
-    parser.add_argument("--seed", type=int, default=3, help="of the sheets")
-    parser.add_argument("--sets", type=int, default=5, help="in the means; 1 is a fifth of the time")
-    options = parser.parse_args()
-    options.output.mkdir(parents=True, exist_ok=True)
-    import_host()
-    pack, judge = load_pack(), load_classifier()
-    sets = [Set(pack, options.seed + i, i) for i in range(options.sets)]
-    lines = [ABOUT.format(seed=options.seed, sets=options.sets)]
-    for knob, make in KNOBS.items():
+def write(name: str, about: str, knobs: dict[str, Callable[[Set], list[Row]]], options) -> None:
+    """A sheet for each knob, and the table of values ``name``."""
+    judge = load_classifier()
+    sets = [Set(options.pack, options.seed + i, i) for i in range(options.sets)]
+    lines = [about.format(seed=options.seed, sets=options.sets)]
+    for knob, make in knobs.items():
         values, labels = [], []
         for i, one in enumerate(sets):
             rows = make(one)
@@ -260,8 +253,27 @@ def main() -> None:
                 sheet(f"{knob}, seed {one.seed}", filled).save(options.output / f"{knob}.png", optimize=True)
         lines += table(knob, labels, values)
         print(f"{knob} done", flush=True)
-    (options.output / "values.md").write_text("\n".join(lines).rstrip() + "\n")
+    (options.output / name).write_text("\n".join(lines).rstrip() + "\n")
     print("\n".join(lines))
+
+
+@torch.inference_mode()
+def main() -> None:
+    from . import adapter_knobs
+
+    parser = argparse.ArgumentParser(prog="nox -s pictures --", description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("docs/knobs"))
+    parser.add_argument("--seed", type=int, default=3, help="of the sheets")
+    parser.add_argument("--sets", type=int, default=5, help="in the means; 1 is a fifth of the time")
+    parser.add_argument("--only", choices=("style_aligned", "instantstyle"), help="one of the two methods")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    import_host()
+    options.pack = load_pack()
+    if options.only != "instantstyle":
+        write("values.md", ABOUT, KNOBS, options)
+    if options.only != "style_aligned":
+        write("instantstyle.md", adapter_knobs.ABOUT, adapter_knobs.KNOBS, options)
 
 
 if __name__ == "__main__":

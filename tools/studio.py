@@ -5,11 +5,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from demo.pictures import draw
 from demo.styles import HELD_OUT
+from zsamb_core.layers import SDXL_BLOCKS
 
 from . import workflows
 from .server import Server
 
 MODES = ("reference", "prompts")
+STYLE_BLOCK = ("output", 5)  # of the demo UNet
 
 
 def to_image(picture: np.ndarray) -> Image.Image:
@@ -40,7 +42,9 @@ class Studio:
         self.server, self.checkpoint, self.settings = server, checkpoint, settings
 
     def workflow(self, mode: str) -> workflows.Workflow:
-        workflow = workflows.load(f"style_aligned_{mode}")
+        return self.on_model(workflows.load(f"style_aligned_{mode}"))
+
+    def on_model(self, workflow: workflows.Workflow) -> workflows.Workflow:
         if self.checkpoint:
             workflow = workflows.fill(workflow, ckpt_name=self.checkpoint)
         else:
@@ -74,6 +78,22 @@ class Studio:
             workflow = workflows.set_titled(workflow, "What the reference shows", text=reference_prompt)
         label = f"{mode}, {'aligned' if aligned else 'unaligned'}"
         return self.server.run(workflow, progress_line(label) if show else None)
+
+    def instantstyle(self, prompts: list[str], seed: int, reference: Image.Image) -> list[np.ndarray]:
+        """One picture per prompt, in the reference's style by the demo's adapter, in the block that carries
+        style in the demo UNet; see demo/README.md.
+        """
+        values = {"prompts": "\n".join(prompts), "style": "", "seed": seed, "image": "reference.png"}
+        workflow = workflows.fill(self.on_model(workflows.load("instantstyle")), **values)
+        reference.save(self.server.base / "input" / "reference.png")
+        sliders = {f"{name}_{number}": float((name, number) == STYLE_BLOCK) for name, number in SDXL_BLOCKS}
+        workflow["block weights"] = {
+            "class_type": "ZSAMB_BlockWeights", "inputs": {**sliders, "layers": ""},
+            "_meta": {"title": "Block Weights"},
+        }  # fmt: skip
+        (node,) = [n for n in workflow.values() if n["class_type"] == "ZSAMB_StyleBlockIPAdapter"]
+        node["inputs"]["block_weights"] = ["block weights", 0]
+        return self.server.run(workflow, progress_line("instantstyle"))
 
     def blend(
         self, prompts: list[str], seed: int, references: list[tuple[Image.Image, str]], weight: float

@@ -23,6 +23,8 @@ def demo_twin(workflow: Workflow) -> Workflow:
     for node in twin.values():
         if node["class_type"] in ("CheckpointLoaderSimple", "CLIPVisionLoader"):
             node.update(class_type="ZSAMB_LoadDemoModel", inputs={})
+        if node["class_type"] == "ZSAMB_LoadIPAdapter":
+            node["inputs"]["file"] = "demo IP-Adapter"
         if node["class_type"] == "ZSAMB_LoadVisionModel":
             node["inputs"]["name"] = JUDGES[node["inputs"]["name"]]
         for name, value in node["inputs"].items():

@@ -168,7 +168,12 @@ class Client:
 
     async def cancel(self, prompt_id: str) -> None:
         """Take a run out of the queue, or stop it."""
-        await self._json("POST", f"/api/jobs/{prompt_id}/cancel")
+        # First the queue, so that none slips from it into running between the two. Newer hosts have one
+        # call for both; these work on the oldest that the pack runs on too.
+        for path, body in (("/queue", {"delete": [prompt_id]}), ("/interrupt", {"prompt_id": prompt_id})):
+            async with self._ask("POST", path, json=body) as response:
+                if not response.ok:
+                    raise Refused(f"{self.name}{path} answers HTTP {response.status}")
 
     async def _submit(self, workflow: Workflow, client_id: str) -> str:
         body = {"prompt": workflow, "client_id": client_id}

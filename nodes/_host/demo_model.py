@@ -78,14 +78,18 @@ class DemoTextEncoders(comfy.sdxl_clip.SDXLClipModel):
         self.dtypes = {dtype}
 
 
-def _load(name: str) -> dict[str, torch.Tensor]:
+def _weights(name: str) -> Path:
     path = WEIGHTS / name
     if not path.is_file():
         raise FileNotFoundError(
-            f"Load Demo Model: {name} was not found in {WEIGHTS}, expected the demo weights that come with "
-            "the pack. Install the pack again with git clone, or make them with `nox -s train`."
+            f"{name} was not found in {WEIGHTS}, expected the demo weights that come with the pack. Install"
+            " the pack again with git clone, or make them with `nox -s train`."
         )
-    return comfy.utils.load_torch_file(str(path), safe_load=True)
+    return path
+
+
+def _load(name: str) -> dict[str, torch.Tensor]:
+    return comfy.utils.load_torch_file(str(_weights(name)), safe_load=True)
 
 
 def expand_vocabulary(text: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -126,6 +130,12 @@ def load_demo_model():
     text = expand_vocabulary(text)
     clip = comfy.sd.CLIP(target, state_dict=text, parameters=comfy.utils.calculate_parameters(text))
     return model, clip, comfy.sd.VAE(sd=vae, config={"params": VAE_CONFIG})
+
+
+def demo_adapter(node: str) -> Path:
+    """The demo's IP-Adapter. Raises as `load_demo_model`."""
+    require_demo(node)
+    return _weights("ip_adapter.safetensors")
 
 
 def load_demo_clip_vision():

@@ -44,6 +44,27 @@ def test_vae_encode_and_decode_nodes(demo, star):
     assert (back - star).square().mean() < 10**-2.0
 
 
+def test_the_adapter_carries_the_style_of_a_picture_through_output_5(demo, four, star):
+    """And not through SDXL's style block, which this UNet hardly uses; demo/README.md says so."""
+    from demo.descriptor import similarity
+
+    nodes = demo.pack.nodes.ip_adapter
+    adapter, about = nodes.LoadIPAdapter.execute("demo IP-Adapter").result
+    assert "base adapter, 4 tokens of 192, 12 attention layers" in about
+    vision = demo.pack.nodes.demo_model.LoadDemoModel.execute().result[3]
+
+    def alike(block):
+        weights = demo.pack.zsamb_core.adapter_blocks.parse_weights(f"{block} = 1")
+        model = nodes.StyleBlockIPAdapter.execute(
+            demo.model, adapter, star, 1.0, "style", "centre", 0.0, 1.0, "1", "", 0.5, vision,
+            block_weights=weights,
+        ).result[0]  # fmt: skip
+        drawn = demo.vae.decode(demo.sample(model, four, steps=12, cfg=5.0)).clamp(0, 1)
+        return similarity(list(drawn.cpu().numpy()), star[0].cpu().numpy())
+
+    assert alike("output 5") > alike("output 1") + 0.2
+
+
 def test_lora_clones_change_the_clone_alone(demo, four, tmp_path, monkeypatch):
     import folder_paths
 

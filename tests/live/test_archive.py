@@ -116,10 +116,12 @@ def test_every_node_is_there_as_in_the_repository(installed):
 
 
 @pytest.mark.live
-def test_the_demo_s_judges_are_not_offered(installed):
+def test_the_demo_s_models_are_not_offered(installed):
     info = installed.get("/object_info/ZSAMB_LoadVisionModel")["ZSAMB_LoadVisionModel"]
     _, options = info["input"]["required"]["name"]
     assert options["options"] == [options["default"]] == ["facebook/dino-vitb8"]
+    info = installed.get("/object_info/ZSAMB_LoadIPAdapter")["ZSAMB_LoadIPAdapter"]
+    assert info["input"]["required"]["file"][1]["options"] == []
 
 
 def run(server, loader, **inputs):

@@ -22,11 +22,12 @@ def test_the_demo_writes_pictures_sheet_and_summary(studio, tmp_path):
     options, scores = demo.arguments([]), demo.demo_scores(find_host())
     demo.show_once(studio, options.lines, 1, options.picture, options.reference_prompt, tmp_path, scores)
     pictures = {p.name for p in tmp_path.glob("*_[1-4].png")}
-    assert len(pictures) == 16
+    assert len(pictures) == 20
     assert Image.open(tmp_path / "reference_aligned_1.png").size == (128, 128)
     assert Image.open(tmp_path / "sheet.png").width > 5 * 128
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert set(summary["consistency"]) == {f"{m}_{k}" for m in demo.MODES for k in ("aligned", "unaligned")}
+    names = {f"{m}_{k}" for m in demo.MODES for k in ("aligned", "unaligned")}
+    assert set(summary["consistency"]) == {*names, "instantstyle"}
     said = (tmp_path / "summary.txt").read_text()
     assert "reference_aligned" in said and "CLIP text similarity / DINO set consistency" in said
     assert set(summary["clip_dino"]) == set(summary["consistency"])

@@ -1,0 +1,76 @@
+"""The knobs of StyleBlockIPAdapter on the demo model's own adapter, for ``nox -s pictures``."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from demo.pictures import draw
+from demo.styles import STYLES
+
+from .knobs import REFERENCES, Row, Set
+
+ABOUT = """# Measured values of the adapter's knobs
+
+Made by `python -m nox -s pictures -- --only instantstyle`, with the demo model's own IP-Adapter
+(demo/README.md), which was trained as adapters are, all blocks on; otherwise as in [values.md](values.md).
+Similarity: mean cosine of the style descriptor to the style picture. Objects: how many of the four a
+classifier recognises; what the style picture shows takes the place of the others.
+
+First the set on the sheet, seed {seed}, a star in the style lava; then the means of {sets} sets from that
+seed upwards, in the five styles that no part of the demo family was trained on.
+"""
+BLOCKS = ("input 4", "input 5", "input 7", "input 8", "middle 0", *(f"output {i}" for i in range(6)))
+
+
+def styled(s: Set, label: str, weights: str = "", image=None, **inputs) -> Row:
+    """A row in the style of reference A; ``weights``: of blocks, in place of the preset."""
+    if weights:
+        sliders = {"output_1": 0.0, "layers": weights}
+        inputs["block_weights"] = s.run("ip_adapter.BlockWeights", **sliders)[0]
+    adapter = s.run("ip_adapter.LoadIPAdapter", file="demo IP-Adapter")[0]
+    given = torch.from_numpy(s.drawn[0])[None].float() if image is None else image
+    inputs |= {"model": s.base, "adapter": adapter, "image": given, "clip_vision": s.clip_vision}
+    return Row(label, s.run("ip_adapter.StyleBlockIPAdapter", **inputs)[0], s.drawn[:1])
+
+
+def without(s: Set) -> Row:
+    return Row("no adapter", s.base, s.drawn[:1])
+
+
+def blocks(s: Set) -> list[Row]:
+    return [without(s), *(styled(s, block, f"{block} = 1") for block in BLOCKS)]
+
+
+def presets(s: Set) -> list[Row]:
+    rows = [styled(s, f"preset\n{preset}", preset=preset) for preset in ("style", "strong style", "all")]
+    return [without(s), *rows, styled(s, "this model's own\nstyle: output 5", "output 5 = 1")]
+
+
+def weight(s: Set) -> list[Row]:
+    return [styled(s, f"output 5\nweight {w:g}", "output 5 = 1", weight=w) for w in (0.0, 0.5, 1.0, 1.5)]
+
+
+def subtraction(s: Set) -> list[Row]:
+    """The content by pictures of the same object in twelve other styles: the demo's text encoders are not in
+    its image encoder's space.
+    """
+    others = [draw(REFERENCES[0], style, np.random.default_rng(i)) for i, style in enumerate(STYLES.values())]
+    both = {"embeds": s.drawn[0][None], "content_embeds": np.stack(others)}
+    encoded = {
+        name: s.run(
+            "style_embeds.EncodeStyleImages", clip_vision=s.clip_vision, image=torch.from_numpy(x).float()
+        )[0]
+        for name, x in both.items()
+    }
+    rows = []
+    for scale in (0.0, 0.5, 1.0):
+        image = s.run("style_embeds.SubtractContent", **encoded, scale=scale)[0]
+        rows.append(styled(s, f"all, content\nminus {scale:g}", image=image, preset="all"))
+    return rows
+
+
+KNOBS: dict[str, Callable[[Set], list[Row]]] = {
+    "adapter_blocks": blocks, "adapter_presets": presets, "adapter_weight": weight,
+    "content_subtraction": subtraction,
+}  # fmt: skip

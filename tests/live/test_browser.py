@@ -184,8 +184,13 @@ def test_help_opens_from_a_node(page):
 def test_a_node_found_by_an_alias_comes_with_its_defaults(page, alias, kind):
     reload(page)
     page.evaluate("() => app.graph.clear()")
-    page.mouse.dblclick(900, 800)
-    page.get_by_placeholder("Add a node").fill(alias)
+    search = page.get_by_placeholder("Add a node")
+    for _ in range(10):  # the canvas takes no notice while it is still being set up
+        page.mouse.dblclick(900, 800)
+        page.wait_for_timeout(2000)
+        if search.count():
+            break
+    search.fill(alias)
     page.wait_for_timeout(1000)
     page.screenshot(path=SHOTS / f"search_{alias.replace(' ', '_')}.png")
     info = object_info(page)[kind]

@@ -44,7 +44,9 @@ def started(*args):
     """The command, killed if it is still there at the end."""
     command = [*MODULE, *map(str, args)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(command, cwd=workflows.FOLDER.parents[1], **pipes)
+    # What a shell starts in the background ignores SIGINT, and so do its children.
+    heed = None if os.name == "nt" else functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, cwd=workflows.FOLDER.parents[1], preexec_fn=heed, **pipes)
     try:
         yield process
     finally:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 from comfy_api.latest import io
 
@@ -9,6 +10,7 @@ from ..zsamb_core.content import mask_content, project_out, subtract
 from ..zsamb_core.image_crops import CROPS
 from ..zsamb_core.style_embeds import StyleEmbeds, load_embeds, save_embeds
 from ._host.folders import files, find, place_for, register
+from ._host.held import stamp_of
 from ._host.text_space import content_of_text
 from ._host.vision import encode_images
 from .style_aligned import CATEGORY
@@ -247,7 +249,7 @@ class LoadStyleEmbeds(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file):
-        return find(FOLDER, file, "Load Style Embeds").stat().st_mtime_ns
+        return stamp_of(partial(find, FOLDER), file, "Load Style Embeds")
 
 
 NODES = [EncodeStyleImages, SubtractContent, SaveStyleEmbeds, LoadStyleEmbeds]

@@ -6,6 +6,7 @@ Writes the pictures, a labelled sheet and a summary of the measured style consis
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 import time
@@ -16,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from demo.descriptor import consistency, similarity
+from demo.objects import OBJECTS
 from demo.pictures import caption
 
 from .blends import measure_blends
@@ -40,6 +42,7 @@ def show_once(
     ``scores``: CLIP's and DINO's of a set.
     """
     reference = ImageOps.fit(reference.convert("RGB"), (studio.side, studio.side))
+    reference.save(out / "reference.png")
     rows, summary = [], {"prompts": prompts, "seed": seed, "consistency": {}, "similarity_to_reference": {}}
     summary["clip_dino"] = {}
 
@@ -103,6 +106,11 @@ def demo_scores(host: Path) -> Callable[[list[np.ndarray], list[str]], tuple[flo
     return scores
 
 
+def unknown(prompts: list[str]) -> list[str]:
+    """Those without an object that the demo model has learned."""
+    return [p for p in prompts if not set(OBJECTS) & set(re.findall(r"\w+", p.lower()))]
+
+
 def find_checkpoint(given: str, host: Path) -> Path:
     """A checkpoint given as a path, or as a name in the host's models folder. Raises HostError."""
     candidates = [Path(given).expanduser(), host / "models" / "checkpoints" / given]
@@ -141,6 +149,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     if options.reference:
         try:
             options.picture = ImageOps.exif_transpose(Image.open(options.reference))
+        except FileNotFoundError:
+            parser.error(f"--reference {options.reference}: no such file")
         except (OSError, UnidentifiedImageError) as error:
             parser.error(f"--reference {options.reference}: not a picture that can be read ({error})")
     else:
@@ -170,6 +180,11 @@ def main() -> None:
             if options.blends:
                 measure_blends(studio, options.blends, options.seed or 1, options.output)
             if not options.sets and not options.blends:
+                if strange := unknown(options.lines) if checkpoint is None else []:
+                    print(
+                        f"The demo model knows no object of {', '.join(map(repr, strange))}, and draws"
+                        f" something else. It knows {', '.join(OBJECTS)}. For others: --checkpoint."
+                    )
                 show_once(
                     studio,
                     options.lines,

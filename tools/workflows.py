@@ -1,5 +1,9 @@
-"""The shipped API workflows, and their demo-model twins. ``fill`` and ``set_titled`` set inputs."""
+"""The shipped API workflows, and their demo-model twins. ``fill`` and ``set_titled`` set inputs.
 
+``python -m tools.workflows NAME`` prints a twin.
+"""
+
+import argparse
 import copy
 import json
 from pathlib import Path
@@ -35,3 +39,14 @@ def demo_twin(workflow: Workflow) -> Workflow:
             if node["inputs"].get(side) == 1024:
                 node["inputs"][side] = 128
     return twin
+
+
+def main() -> None:
+    names = sorted(path.stem for path in FOLDER.glob("*.json"))
+    parser = argparse.ArgumentParser(prog="python -m tools.workflows", description=__doc__)
+    parser.add_argument("name", choices=names)
+    print(json.dumps(demo_twin(load(parser.parse_args().name)), indent=2))
+
+
+if __name__ == "__main__":
+    main()

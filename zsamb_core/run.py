@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from .client import Client, ClientError, Refused, Unreachable, read_address
@@ -25,6 +26,12 @@ LOSSES = 2  # servers that may go under one row before the row is taken to be th
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
     parser, options = _arguments(argv)
+    if lacking := [name for name in ("aiohttp", "PIL") if find_spec(name) is None]:
+        parser.exit(
+            WRONG,
+            f"{parser.prog}: {sys.executable} has no {' and no '.join(lacking)}. Use ComfyUI's own Python, or"
+            " install them: pip install aiohttp pillow\n",
+        )
     try:
         jobs = _jobs(options)
     except (WorkflowError, ManifestError, ValueError) as error:

@@ -1,5 +1,7 @@
 """The helpers: finding the host, filling workflows, the picture source's promises."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -85,6 +87,12 @@ def test_the_demo_twin_differs_in_loader_and_sizes_alone():
                     assert name in ("width", "height") or (
                         encoder and twin[key]["inputs"][name] == [value[0], 3]
                     )
+
+
+def test_a_twin_is_printed(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["tools.workflows", "instantstyle"])
+    workflows.main()
+    assert json.loads(capsys.readouterr().out) == workflows.demo_twin(workflows.load("instantstyle"))
 
 
 def test_filling_an_input_that_no_node_has_is_an_error():

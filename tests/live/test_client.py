@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import venv
 from contextlib import contextmanager, suppress
 
 import numpy as np
@@ -185,6 +186,17 @@ def test_no_server_and_something_else_than_comfyui(flow, tmp_path):
         done = run(flow["prompts"], "--server", f"http://127.0.0.1:{files.server_port}")
         files.shutdown()
     assert done.returncode == 3 and "Is this the address of a ComfyUI?" in done.stderr
+
+
+def test_a_python_without_the_packages_is_told_so(flow, tmp_path):
+    venv.create(tmp_path / "bare")
+    python = tmp_path / "bare" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    command = [str(python), *MODULE[1:], str(flow["prompts"])]
+    done = subprocess.run(
+        command, cwd=workflows.FOLDER.parents[1], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2 and "bare" in done.stderr and "Traceback" not in done.stderr
+    assert "has no aiohttp and no PIL. Use ComfyUI's own Python, or install them" in done.stderr
 
 
 def test_interrupting_the_command_cancels_the_run(server, flow):

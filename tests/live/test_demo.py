@@ -25,6 +25,7 @@ def test_the_demo_writes_pictures_sheet_and_summary(studio, tmp_path):
     assert len(pictures) == 20
     assert Image.open(tmp_path / "reference_aligned_1.png").size == (128, 128)
     assert Image.open(tmp_path / "sheet.png").width > 5 * 128
+    assert Image.open(tmp_path / "reference.png").size == (128, 128)
     summary = json.loads((tmp_path / "summary.json").read_text())
     names = {f"{m}_{k}" for m in demo.MODES for k in ("aligned", "unaligned")}
     assert set(summary["consistency"]) == {*names, "instantstyle"}
@@ -65,7 +66,8 @@ def test_the_table_between_two_references(studio, tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--reference", "nowhere.png"], "not a picture that can be read"),
+        (["--reference", "nowhere.png"], "--reference nowhere.png: no such file"),
+        (["--reference", "README.md"], "not a picture that can be read"),
         (["--prompts", "nowhere.txt"], "not a text file that can be read"),
         (["--sets", "2", "--checkpoint", "x"], "leave out the others"),
     ],
@@ -74,6 +76,10 @@ def test_wrong_arguments_are_said_at_once(capsys, given, message):
     with pytest.raises(SystemExit):
         demo.arguments(given)
     assert message in capsys.readouterr().err
+
+
+def test_prompts_of_what_the_demo_model_does_not_know_are_told():
+    assert demo.unknown(["a cat", "two Boats, a boat", "a fox", "a catapult"]) == ["a fox", "a catapult"]
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):

@@ -134,13 +134,14 @@ def blends(session: nox.Session) -> None:
 
 @nox.session
 def workflows(session: nox.Session) -> None:
-    """Derive workflows/*.json, for the canvas, from workflows/api/*.json, and take the help pages' pictures
-    off the canvas. Needs Chromium.
+    """Derive workflows/*.json, for the canvas, from workflows/api/*.json, take the help pages' pictures off
+    the canvas, and draw the first workflows' thumbnails. Needs Chromium.
     """
     set_up(session, BROWSER)
     run(session, "tools.ui_workflows")
     run(session, "tools.blueprints")
     run(session, "tools.help_pictures")
+    run(session, "tools.thumbnails")
 
 
 @nox.session

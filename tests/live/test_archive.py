@@ -73,7 +73,7 @@ def test_the_archive_is_the_pack_alone(files):
     assert not tops & {"demo", "tests", "tools", "benchmarks", "noxfile.py", ".ci"}
     assert tops >= {"__init__.py", "nodes", "zsamb_core", "web", "workflows", "pyproject.toml", "LICENSE"}
     kinds = {Path(path).suffix for path in files}
-    assert kinds <= {".py", ".md", ".json", ".yaml", ".toml", ".txt", ".svg", ".png", ""}
+    assert kinds <= {".py", ".md", ".json", ".yaml", ".toml", ".txt", ".svg", ".png", ".jpg", ""}
 
 
 def test_the_archive_is_small(files):
@@ -149,6 +149,10 @@ def test_the_template_browser_lists_the_workflows(installed, files):
     shipped = sorted(Path(p).stem for p in files if re.fullmatch(r"workflows/[^/]*\.json", p))
     assert shipped and sorted(installed.get("/workflow_templates")["z-samb"]) == shipped
     assert installed.get(f"/api/workflow_templates/z-samb/{shipped[0]}.json")["nodes"]
+    # The front end shows a picture of the same name.
+    for name in ("style_aligned_prompts", "style_aligned_reference", "instantstyle"):
+        with urllib.request.urlopen(f"{installed.url}/api/workflow_templates/z-samb/{name}.jpg") as picture:
+            assert picture.headers["Content-Type"] == "image/jpeg"
 
 
 @pytest.mark.live

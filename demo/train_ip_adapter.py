@@ -23,10 +23,18 @@ from .hosting import WEIGHTS, device, import_host
 from .latents import encode_groups
 from .measure import load_pack
 from .objects import OBJECTS
-from .train_unet import Captions, TextTowers, words
-from .unet import SAMPLING, UNET_CONFIG
+from .train_unet import (
+    Captions,
+    TextTowers,
+    attention_kernel,
+    embedded_sizes,
+    follow,
+    noise_levels,
+    words,
+)
+from .unet import UNET_CONFIG
 
-CHECKPOINT = Path(__file__).parent / "checkpoints" / "ip_adapter.pt"
+PAIRS = Path(__file__).parent / "checkpoints" / "ip_adapter_pairs.pt"
 TOKENS = 4
 
 
@@ -81,18 +89,17 @@ def encode_images(vision, named: int, random: int, seed: int) -> torch.Tensor:
 
 
 def data(options, vision) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-    cached = CHECKPOINT.with_name("pairs.pt")
-    CHECKPOINT.parent.mkdir(exist_ok=True)
-    if not cached.exists():
+    PAIRS.parent.mkdir(exist_ok=True)
+    if not PAIRS.exists():
         numbers = options.named, options.random, options.seed * 1_000_000
         latents, names = encode_groups(*numbers)
-        torch.save([latents, encode_images(vision, *numbers), names], cached)
-    return torch.load(cached, weights_only=True)
+        torch.save([latents, encode_images(vision, *numbers), names], PAIRS)
+    return torch.load(PAIRS, weights_only=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=40)
+    parser.add_argument("--minutes", type=float, default=28)
     parser.add_argument("--seed", type=int, default=8)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--named", type=int, default=20, help="groups of twelve pictures per named style")
@@ -100,12 +107,9 @@ def main() -> None:
     options = parser.parse_args()
     import_host()
     import comfy.ldm.modules.attention as attention
-    from comfy.ldm.modules.diffusionmodules.openaimodel import Timestep, UNetModel
-    from comfy.model_sampling import ModelSamplingDiscrete
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-    # On a CPU the fused kernel's backward is far slower than two plain matrix products.
-    kernel = attention.attention_basic if device().type == "cpu" else attention.attention_pytorch
-    attention.optimized_attention = kernel
+    attention.optimized_attention = kernel = attention_kernel()
     pack = load_pack()
     model = pack.nodes.demo_model.load_demo_model()[0]
     widths = pack.nodes._host.sdxl.cross_attention(model, UNET_CONFIG["context_dim"], "Training")
@@ -124,21 +128,17 @@ def main() -> None:
     unet.load_state_dict(state)
     for model in (towers, unet):
         model.to(device()).eval().requires_grad_(False)
-    schedule = ModelSamplingDiscrete(type("C", (), {"sampling_settings": SAMPLING})()).sigmas.to(device())
-    alpha_bar = 1 / (1 + schedule.square())
-    embed, side, crop = Timestep(256), torch.tensor([128.0]), torch.zeros(1)
-    sizes = torch.cat([embed(s) for s in (side, side, crop, crop, side, side)]).flatten().to(device())
-
+    alpha_bar, sizes = noise_levels(), embedded_sizes()
     adapter = Adapter(
         embeds.shape[-1], UNET_CONFIG["context_dim"], {numbers[n]: w for n, w in widths.items()}
     )
     adapter.to(device())
     with torch.no_grad():
-        for layer, number in numbers.items():
+        # Both in the order of execution.
+        blocks = [m for m in unet.modules() if isinstance(m, attention.BasicTransformerBlock)]
+        for layer, block in zip(widths, blocks, strict=True):
             for p in "kv":
-                adapter.layers[str(number)][p].weight.copy_(
-                    getattr(attention_of(unet, layer), f"to_{p}").weight
-                )
+                adapter.layers[str(numbers[layer])][p].weight.copy_(getattr(block.attn2, f"to_{p}").weight)
     average = {k: v.detach().clone() for k, v in adapter.state_dict().items()}
     optimiser = torch.optim.AdamW(adapter.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.01)
     rng = np.random.default_rng(options.seed)
@@ -178,10 +178,7 @@ def main() -> None:
         nn.utils.clip_grad_norm_(adapter.parameters(), 1.0)
         optimiser.step()
         step += 1
-        decay = min(0.998, (1 + step) / (10 + step))
-        with torch.no_grad():
-            current = adapter.state_dict()
-            torch._foreach_lerp_(list(average.values()), [current[k] for k in average], 1 - decay)
+        follow(average, adapter, step, 0.998)
         mean = 0.99 * mean + 0.01 * loss.item() if mean else loss.item()
         if time.time() - told > 60:
             told = time.time()
@@ -189,14 +186,6 @@ def main() -> None:
             save(adapter, average)
     save(adapter, average)
     print(f"{step} steps", flush=True)
-
-
-def attention_of(unet, layer) -> nn.Module:
-    """The cross-attention of one of our layers, (block, number, index)."""
-    name, number, index = layer
-    block = unet.middle_block if name == "middle" else getattr(unet, f"{name}_blocks")[number]
-    transformer = next(m for m in block if hasattr(m, "transformer_blocks"))
-    return transformer.transformer_blocks[index].attn2
 
 
 def save(adapter: Adapter, average: dict[str, torch.Tensor]) -> None:

@@ -129,6 +129,37 @@ class SheetAttention:
         return out.reshape(-1, out.shape[1] // self.rows, out.shape[2])
 
 
+def attention_kernel():
+    """The host's attention function to train with."""
+    import comfy.ldm.modules.attention as attention
+
+    # On a CPU the fused kernel's backward is far slower than two plain matrix products.
+    return attention.attention_basic if device().type == "cpu" else attention.attention_pytorch
+
+
+def noise_levels() -> torch.Tensor:
+    """The product of alphas up to each of the 1000 steps."""
+    from comfy.model_sampling import ModelSamplingDiscrete
+
+    sigmas = ModelSamplingDiscrete(type("C", (), {"sampling_settings": SAMPLING})()).sigmas.to(device())
+    return 1 / (1 + sigmas.square())
+
+
+def embedded_sizes() -> torch.Tensor:
+    """What SDXL's UNet is told of a picture's size, crop and target, behind the pooled text (1536)."""
+    from comfy.ldm.modules.diffusionmodules.openaimodel import Timestep
+
+    embed, side, crop = Timestep(256), torch.tensor([128.0]), torch.zeros(1)
+    return torch.cat([embed(s) for s in (side, side, crop, crop, side, side)]).flatten().to(device())
+
+
+@torch.no_grad()
+def follow(average: dict[str, torch.Tensor], model: nn.Module, step: int, most: float) -> None:
+    """Move the average towards the weights, fast at first and by 1 - ``most`` in the end."""
+    current, decay = model.state_dict(), min(most, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(average.values()), [current[k] for k in average], 1 - decay)
+
+
 def export(unet: dict[str, torch.Tensor], text: dict[str, torch.Tensor], token_ids: list[int]) -> None:
     WEIGHTS.mkdir(exist_ok=True)
     save_file({k: v.half().contiguous().cpu() for k, v in unet.items()}, WEIGHTS / "unet.safetensors")
@@ -147,12 +178,9 @@ def main() -> None:
     options = parser.parse_args()
     import_host()
     import comfy.ldm.modules.attention as attention
-    from comfy.ldm.modules.diffusionmodules.openaimodel import Timestep, UNetModel
-    from comfy.model_sampling import ModelSamplingDiscrete
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-    # On a CPU the fused kernel's backward is far slower than two plain matrix products.
-    kernel = attention.attention_basic if device().type == "cpu" else attention.attention_pytorch
-    attention.optimized_attention = sheet_attention = SheetAttention(kernel)
+    attention.optimized_attention = sheet_attention = SheetAttention(attention_kernel())
 
     torch.manual_seed(options.seed)
     captions = Captions()
@@ -165,10 +193,7 @@ def main() -> None:
         if name.endswith(("out_layers.3", "proj_out")) or name == "out.2":
             nn.init.zeros_(module.weight)
             nn.init.zeros_(module.bias)
-    schedule = ModelSamplingDiscrete(type("C", (), {"sampling_settings": SAMPLING})()).sigmas.to(device())
-    alpha_bar = 1 / (1 + schedule.square())
-    embed, side, crop = Timestep(256), torch.tensor([128.0]), torch.zeros(1)
-    sizes = torch.cat([embed(s) for s in (side, side, crop, crop, side, side)]).flatten().to(device())
+    alpha_bar, sizes = noise_levels(), embedded_sizes()
     models = nn.ModuleDict({"unet": unet, "text": towers})
     average = {k: v.detach().clone() for k, v in models.state_dict().items()}
     optimiser = torch.optim.AdamW(models.parameters(), lr=5e-4, betas=(0.9, 0.99), weight_decay=0.01)
@@ -218,10 +243,7 @@ def main() -> None:
         nn.utils.clip_grad_norm_(models.parameters(), 1.0)
         optimiser.step()
         step += 1
-        decay = min(0.9985, (1 + step) / (10 + step))
-        with torch.no_grad():
-            current = models.state_dict()
-            torch._foreach_lerp_(list(average.values()), [current[k] for k in average], 1 - decay)
+        follow(average, models, step, 0.9985)
         losses[sheets] = 0.99 * losses[sheets] + 0.01 * loss.item() if losses[sheets] else loss.item()
         if time.time() - told > 60:
             told = time.time()

@@ -7,8 +7,10 @@ import torch
 
 from demo.pictures import draw
 from demo.styles import STYLES
+from zsamb_core.layers import SDXL_BLOCKS
 
 from .knobs import REFERENCES, Row, Set
+from .studio import STYLE_BLOCK
 
 ABOUT = """# Measured values of the adapter's knobs
 
@@ -20,7 +22,8 @@ classifier recognises; what the style picture shows takes the place of the other
 First the set on the sheet, seed {seed}, a star in the style lava; then the means of {sets} sets from that
 seed upwards, in the five styles that no part of the demo family was trained on.
 """
-BLOCKS = ("input 4", "input 5", "input 7", "input 8", "middle 0", *(f"output {i}" for i in range(6)))
+BLOCKS = [f"{name} {number}" for name, number in SDXL_BLOCKS]
+STYLE = "{} {}".format(*STYLE_BLOCK)
 
 
 def styled(s: Set, label: str, weights: str = "", image=None, **inputs) -> Row:
@@ -44,11 +47,11 @@ def blocks(s: Set) -> list[Row]:
 
 def presets(s: Set) -> list[Row]:
     rows = [styled(s, f"preset\n{preset}", preset=preset) for preset in ("style", "strong style", "all")]
-    return [without(s), *rows, styled(s, "this model's own\nstyle: output 5", "output 5 = 1")]
+    return [without(s), *rows, styled(s, f"this model's own\nstyle: {STYLE}", f"{STYLE} = 1")]
 
 
 def weight(s: Set) -> list[Row]:
-    return [styled(s, f"output 5\nweight {w:g}", "output 5 = 1", weight=w) for w in (0.0, 0.5, 1.0, 1.5)]
+    return [styled(s, f"{STYLE}\nweight {w:g}", f"{STYLE} = 1", weight=w) for w in (0.0, 0.5, 1.0, 1.5)]
 
 
 def subtraction(s: Set) -> list[Row]:

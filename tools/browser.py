@@ -47,7 +47,10 @@ def as_prompt(page) -> dict:
 
 
 def show_api(page, workflow: dict) -> None:
-    """Put an API workflow onto the canvas."""
+    """Put an API workflow onto the canvas, which is made anew: the page keeps pictures and linked widgets'
+    values by a node's number, from one graph to the next.
+    """
+    reload(page)
     page.evaluate("async (api) => await app.loadApiJson(api, 'workflow')", workflow)
 
 

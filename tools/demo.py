@@ -180,7 +180,8 @@ def main() -> None:
             if options.blends:
                 measure_blends(studio, options.blends, options.seed or 1, options.output)
             if not options.sets and not options.blends:
-                if strange := unknown(options.lines) if checkpoint is None else []:
+                strange = [] if checkpoint else unknown(options.lines)
+                if strange:
                     print(
                         f"The demo model knows no object of {', '.join(map(repr, strange))}, and draws"
                         f" something else. It knows {', '.join(OBJECTS)}. For others: --checkpoint."

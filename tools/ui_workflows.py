@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .browser import as_prompt, open_page, reload, show_api
+from .browser import as_prompt, open_page, show_api
 from .host import find_host
 from .server import Server
 from .workflows import FOLDER, Workflow, load
@@ -130,7 +130,6 @@ def main() -> None:
         open_page(server.url) as page,
     ):
         for path in sorted(FOLDER.glob("*.json")):
-            reload(page)  # the page keeps linked widgets' values by a node's number, from graph to graph
             show_api(page, load(path.stem))
             ui = dressed(load(path.stem), as_prompt(page)["workflow"])
             (FOLDER.parent / path.name).write_text(json.dumps(ui, indent=1) + "\n")

@@ -78,12 +78,12 @@ class DemoTextEncoders(comfy.sdxl_clip.SDXLClipModel):
         self.dtypes = {dtype}
 
 
-def _weights(name: str) -> Path:
+def _weights(name: str, node: str = "Load Demo Model") -> Path:
     path = WEIGHTS / name
     if not path.is_file():
         raise FileNotFoundError(
-            f"{name} was not found in {WEIGHTS}, expected the demo weights that come with the pack. Install"
-            " the pack again with git clone, or make them with `nox -s train`."
+            f"{node}: {name} was not found in {WEIGHTS}, expected the demo weights that come with the pack."
+            " Install the pack again with git clone, or make them with `nox -s train`."
         )
     return path
 
@@ -135,7 +135,7 @@ def load_demo_model():
 def demo_adapter(node: str) -> Path:
     """The demo's IP-Adapter. Raises as `load_demo_model`."""
     require_demo(node)
-    return _weights("ip_adapter.safetensors")
+    return _weights("ip_adapter.safetensors", node)
 
 
 def load_demo_clip_vision():

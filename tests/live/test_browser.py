@@ -117,7 +117,6 @@ def queue(page):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_demo_twin_is_queued_from_the_page_and_its_pictures_arrive(page, name):
     twin = workflows.fill(workflows.demo_twin(workflows.load(name)), steps=3)
-    reload(page)  # the page keeps pictures by a node's number, from one graph to the next
     show_api(page, twin)
     saving = [key for key, node in twin.items() if node["class_type"] == "SaveImage"]
     queue(page)

@@ -5,11 +5,13 @@ from comfy_api.latest import io
 from ..zsamb_core.adapter_blocks import PRESETS, chosen_weights
 from ..zsamb_core.adapter_export import export_adapter
 from ..zsamb_core.ip_adapter_file import Adapter
-from ._host.folders import place_for
+from ._host.folders import name_in, places_for
 from ._host.sdxl import cross_attention
 from .ip_adapter import BLOCK_WEIGHTS, FOLDER, STYLE_ADAPTER
 from .style_aligned import CATEGORY
 from .style_embeds import named
+
+PREFIX = "style_adapter"  # of saved files
 
 
 class SaveStyleAdapter(io.ComfyNode):
@@ -39,7 +41,7 @@ class SaveStyleAdapter(io.ComfyNode):
                     ),
                 ),
                 io.String.Input(
-                    "filename_prefix", default="style_adapter", tooltip="The file's name, to be numbered."
+                    "filename_prefix", default=PREFIX, tooltip="The file's name, to be numbered."
                 ),
                 BLOCK_WEIGHTS.Input(
                     "block_weights",
@@ -62,11 +64,11 @@ class SaveStyleAdapter(io.ComfyNode):
         try:
             structure = cross_attention(model, adapter.projector.width, node)
             chosen = chosen_weights(preset, block_weights, list(structure))
-            path, name = place_for(FOLDER, filename_prefix, ".safetensors")
-            export_adapter(adapter, structure, chosen, path, padded)
+            places = places_for(FOLDER, filename_prefix, ".safetensors", node, PREFIX)
+            path = export_adapter(adapter, structure, chosen, places, padded)
         except ValueError as error:
             raise named(error, node) from error
-        return io.NodeOutput(name)
+        return io.NodeOutput(name_in(FOLDER, path))
 
 
 NODES = [SaveStyleAdapter]

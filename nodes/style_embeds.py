@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..zsamb_core.content import mask_content, project_out, subtract
 from ..zsamb_core.image_crops import CROPS
 from ..zsamb_core.style_embeds import StyleEmbeds, load_embeds, save_embeds
-from ._host.folders import files, find, place_for, register
+from ._host.folders import files, find, name_in, places_for, register
 from ._host.held import stamp_of
 from ._host.text_space import content_of_text
 from ._host.vision import encode_images
@@ -19,6 +19,7 @@ from .style_aligned import CATEGORY
 STYLE_EMBEDS = io.Custom("STYLE_EMBEDS")
 FOLDER = "style_embeds"
 register(FOLDER, (".safetensors",), saved=True)
+PREFIX = "style"  # of saved files
 SUBTRACT, PROJECT, MASK = "subtract", "project out", "mask"
 CROP = io.Combo.Input(
     "crop",
@@ -83,8 +84,7 @@ def parse_numbers(text: str, count: int, node: str) -> tuple[float, ...]:
     if len(numbers) not in (1, count) or not all(math.isfinite(n) and n >= 0 for n in numbers):
         raise ValueError(
             f"{node}: weights is {text!r}, expected one number of 0 or more, or {count} of them as there are"
-            " images, for example: "
-            + ", ".join(["1"] * min(count, 3))
+            " images, for example: " + ", ".join(["1"] * min(count, 3))
         )
     return numbers * (count if len(numbers) == 1 else 1)
 
@@ -206,7 +206,7 @@ class SaveStyleEmbeds(io.ComfyNode):
             inputs=[
                 STYLE_EMBEDS.Input("embeds", tooltip="From Encode Style Images or Subtract Content."),
                 io.String.Input(
-                    "filename_prefix", default="style", tooltip="The file's name, to be numbered."
+                    "filename_prefix", default=PREFIX, tooltip="The file's name, to be numbered."
                 ),
             ],
             outputs=[io.String.Output(display_name="file", tooltip="The name for Load Style Embeds.")],
@@ -215,9 +215,8 @@ class SaveStyleEmbeds(io.ComfyNode):
 
     @classmethod
     def execute(cls, embeds, filename_prefix) -> io.NodeOutput:
-        path, name = place_for(FOLDER, filename_prefix, ".safetensors")
-        save_embeds(embeds, path)
-        return io.NodeOutput(name)
+        places = places_for(FOLDER, filename_prefix, ".safetensors", "Save Style Embeds", PREFIX)
+        return io.NodeOutput(name_in(FOLDER, save_embeds(embeds, places)))
 
 
 class LoadStyleEmbeds(io.ComfyNode):

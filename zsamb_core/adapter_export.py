@@ -1,7 +1,6 @@
 """Writing a part of an IP-Adapter: only the chosen layers, or those and zeros for all others."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -11,17 +10,22 @@ from safetensors.torch import save_file
 from .adapter_blocks import adapter_keys
 from .ip_adapter_file import Adapter
 from .layers import Layer
+from .new_file import write_new
 from .style_images import refuse_structure
 
 
 def export_adapter(
-    adapter: Adapter, structure: Mapping[Layer, int], chosen: Iterable[Layer], path: Path, padded: bool
-) -> None:
-    """The projector and the ``chosen`` layers of a model's ``structure``, in the h94 layout and as stored.
+    adapter: Adapter,
+    structure: Mapping[Layer, int],
+    chosen: Iterable[Layer],
+    places: Path | Iterable[Path],
+    padded: bool,
+) -> Path:
+    """The projector and the ``chosen`` layers of a model's ``structure``, in the h94 layout and as stored, at
+    the first of ``places`` that is free; no file is replaced.
 
     ``padded``: every other layer is written with zeros. A value of zero adds nothing, so software that
-    expects every layer draws the same with it. Raises ValueError for layers that the adapter lacks. A file
-    that was there before is replaced only when the new one is complete.
+    expects every layer draws the same with it. Raises ValueError for layers that the adapter lacks.
     """
     keys, chosen = adapter_keys(structure), set(chosen)
     if not chosen:
@@ -39,9 +43,4 @@ def export_adapter(
                     shape = (structure[layer], adapter.projector.width)
                     tensors[f"ip_adapter.{n}.to_{p}_ip.weight"] = torch.zeros(shape, dtype=dtype)
     about = {"format": "pt", "blocks": json.dumps(sorted({f"{name} {number}" for name, number, _ in chosen}))}
-    unfinished = path.with_name(path.name + ".part")
-    try:
-        save_file(tensors, unfinished, about)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    return write_new(places, lambda path: save_file(tensors, path, about))

@@ -1,8 +1,7 @@
 """Encoded style images: one immutable value, and its file."""
 
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from .ip_adapter_file import Projector
+from .new_file import write_new
 
 # By (channels of the hidden states, channels of the projected embedding).
 KNOWN_ENCODERS = {
@@ -130,8 +130,8 @@ def _file(projector: Projector) -> str:
     return f" ({FILES[name]} in models/clip_vision)" if name in FILES else ""
 
 
-def save_embeds(embeds: StyleEmbeds, path: Path) -> None:
-    """One safetensors file; a file of that name is replaced only when the new one is complete."""
+def save_embeds(embeds: StyleEmbeds, places: Path | Iterable[Path]) -> Path:
+    """One safetensors file at the first of ``places``, or at the one, that is free; no file is replaced."""
     about = {
         "format": "zsamb_style_embeds",
         "encoder": json.dumps([embeds.encoder.hidden, embeds.encoder.projection]),
@@ -142,12 +142,7 @@ def save_embeds(embeds: StyleEmbeds, path: Path) -> None:
         name: getattr(embeds, name).clone(memory_format=torch.contiguous_format)
         for name in ("pooled", "hidden", "blank")
     }
-    unfinished = path.with_name(path.name + ".part")
-    try:
-        save_file(tensors, unfinished, about)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    return write_new(places, lambda path: save_file(tensors, path, about))
 
 
 def load_embeds(path: Path) -> StyleEmbeds:

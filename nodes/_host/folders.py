@@ -1,8 +1,15 @@
 """Folders of the pack's own files among the host's models."""
 
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import folder_paths
+
+from ...zsamb_core.said import short
 
 
 def register(name: str, extensions: tuple[str, ...], saved: bool = False) -> None:
@@ -24,15 +31,42 @@ def find(name: str, file: str, node: str, example: str = "") -> Path:
     path = folder_paths.get_full_path(name, file)
     if path is None:
         places = ", ".join(folder_paths.get_folder_paths(name))
-        raise ValueError(
-            f"{node}: the file {file!r} was not found, expected it in one of {places}. {example}".rstrip()
-        )
+        said = f"{node}: the file {short(file)!r} was not found, expected it in one of {places}. {example}"
+        raise ValueError(said.rstrip())
     return Path(path)
 
 
-def place_for(name: str, prefix: str, extension: str) -> tuple[Path, str]:
-    """A new file's path under output/, counted up as the host's own save nodes do, and its name there."""
+def places_for(name: str, prefix: str, extension: str, node: str, plain: str) -> Iterator[Path]:
+    """Paths for a new file under output/, by the host's rules for a prefix, numbered on from the highest
+    number there. The host's own counter is no help: behind a prefix that ends in a slash it stays at 1.
+    ``plain``: the name where the prefix is empty. Raises ValueError for a prefix that is no place there.
+    """
     root = Path(folder_paths.get_output_directory()) / name
-    folder, stem, counter, *_ = folder_paths.get_save_image_path(prefix, str(root))
-    path = Path(folder) / f"{stem}_{counter:05}_{extension}"
-    return path, path.relative_to(root).as_posix()
+
+    def place(number: int) -> Path:
+        return Path(folder) / f"{stem}_{number:05}_{extension}"
+
+    try:
+        folder, stem, *_ = folder_paths.get_save_image_path(prefix.strip() or plain, str(root))
+        if stem in ("", ".", ".."):
+            raise ValueError("it names no file")
+        first = 1 + max((int(m[1]) for f in os.listdir(folder) if (m := numbered(stem, f))), default=0)
+        with suppress(FileNotFoundError):  # any other error is a name that the system cannot have
+            os.lstat(place(first))
+    except Exception as error:  # the host raises a bare one for a folder outside
+        raise ValueError(
+            f"{node}: filename_prefix is {short(prefix)!r}, which cannot be a place under {root}"
+            f" ({short(error)}), expected a name such as {plain}, or a folder and a name: ink/{plain}."
+        ) from error
+    return map(place, count(first))
+
+
+def numbered(stem: str, file: str) -> re.Match[str] | None:
+    """The number of a file that this stem was saved to, in any case where the system knows none."""
+    stem, file = os.path.normcase(stem), os.path.normcase(file)
+    return re.match(rf"{re.escape(stem)}_([0-9]{{1,9}})_", file)
+
+
+def name_in(name: str, path: Path) -> str:
+    """As the loaders list a file that was saved."""
+    return path.relative_to(Path(folder_paths.get_output_directory()) / name).as_posix()

@@ -70,12 +70,16 @@ def said_of(path_of, name, node: str) -> bool | str:
     return True
 
 
-def stamp_of(path_of, name, node: str) -> float | str:
-    """For a loader's ``fingerprint_inputs``: changes when a file does. The name of what is no file."""
+def stamp_of(path_of, name, node: str) -> str:
+    """For a loader's ``fingerprint_inputs``: changes when a file does, is replaced, comes or goes, even by
+    one that is older. The name of what is no file.
+    """
     path = path_of(name, node) if name is not None else None
     if path is None:
         return name or ""
-    return max(f.stat().st_mtime_ns for f in (path.iterdir() if path.is_dir() else [path]))
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    stats = [(file.name, file.stat()) for file in files if file.exists()]
+    return repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
 
 
 def model_folder(name: str, node: str, example: str, file: str = "config.json") -> Path:

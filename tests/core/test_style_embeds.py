@@ -74,19 +74,22 @@ def test_a_save_that_fails_leaves_all_as_it_was(tmp_path, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(style_embeds, "save_file", fail)
-    for name in ("a.safetensors", "b.safetensors"):
-        with pytest.raises(type(error)):
-            save_embeds(make(), tmp_path / name)
+    with pytest.raises(type(error)):
+        save_embeds(make(), [path, tmp_path / "b.safetensors"])
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
     assert same(load_embeds(path), make(seed=1))
 
 
-def test_a_save_replaces_what_was_there(tmp_path):
+def test_a_save_replaces_nothing(tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"something else")
-    save_embeds(make(seed=1), path)
-    save_embeds(make(seed=2), path)
-    assert same(load_embeds(path), make(seed=2))
+    with pytest.raises(FileExistsError, match="a.safetensors is there already"):
+        save_embeds(make(seed=1), path)
+    assert path.read_bytes() == b"something else"
+    assert save_embeds(make(seed=2), [path, tmp_path / "b.safetensors"]) == tmp_path / "b.safetensors"
+    assert path.read_bytes() == b"something else"
+    assert same(load_embeds(tmp_path / "b.safetensors"), make(seed=2))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors"]
 
 
 def test_saving_into_no_folder_fails_cleanly(tmp_path):

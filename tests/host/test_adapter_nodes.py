@@ -137,6 +137,53 @@ def test_embeds_come_back_as_they_went(pack, demo, folders, four):
     assert torch.equal(a, b)
 
 
+# Prefixes, and what their files are called.
+PREFIXES = {
+    "style": "style", "kept/": "kept", "": "plain", "  ": "plain", "ink/brush": "ink/brush",
+    "ink/brush/": "ink/brush", "ink//brush//": "ink/brush", "./x": "x", "a+(b)_c": "a+(b)_c", "x_1_": "x_1_",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_a_saved_file_is_never_replaced(pack, demo, folders, prefix):
+    """Not behind a prefix that the host's counter stays at 1 for, either."""
+    adapter = make_adapter(pack, demo.model, folders / "a.safetensors")
+
+    def save_embeds(i):
+        return pack.nodes.style_embeds.SaveStyleEmbeds.execute(make_embeds(pack, count=i), prefix).result[0]
+
+    def save_adapter(i):
+        weights = block_weights(pack, "middle 0.0 = -0.5" if i > 1 else "output 1 = 1")
+        return save(pack, adapter, demo.model, prefix=prefix, block_weights=weights)
+
+    for again, folder, plain in (
+        (save_embeds, "style_embeds", "style"),
+        (save_adapter, "ipadapter", "style_adapter"),
+    ):
+        contents, stem = {}, PREFIXES[prefix].replace("plain", plain)
+        for i in (1, 2, 3):
+            name = again(i)
+            assert name == f"{stem}_0000{i}_.safetensors"
+            contents[name] = (folders / "output" / folder / name).read_bytes()
+            assert all((folders / "output" / folder / n).read_bytes() == c for n, c in contents.items())
+        # A lower number is not given again, and what is no number of ours is none.
+        (folders / "output" / folder / f"{stem}_00001_.safetensors").unlink()
+        (folders / "output" / folder / f"{stem}_9999999999_.safetensors").touch()
+        assert again(4) == f"{stem}_00004_.safetensors"
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["../x", "a/../../x", "/etc/x", ".", "./", "a/..", "a\0b", "x" * 5000 + "/y", "x" * 240],
+)
+def test_a_prefix_that_is_no_place_is_named(pack, folders, prefix):
+    said = "^Save Style Embeds: filename_prefix is .*expected a name such as style"
+    with pytest.raises(ValueError, match=said) as error:
+        pack.nodes.style_embeds.SaveStyleEmbeds.execute(make_embeds(pack), prefix)
+    assert len(str(error.value)) < 1000
+    assert not [p for p in folders.rglob("*") if p.is_file()]
+
+
 def save(pack, adapter, model, preset="style", padded=False, prefix="slim", **weights):
     return pack.nodes.adapter_export.SaveStyleAdapter.execute(
         adapter, model, preset, padded, prefix, **weights

@@ -161,6 +161,37 @@ def test_a_folder_of_transformers_is_listed_and_loaded(pack, folder, drawn):
     assert before == pack.nodes.scores.LoadVisionModel.fingerprint_inputs("facebook/tiny-vit")
 
 
+def test_a_loader_runs_again_when_a_file_of_its_model_is_another(pack, folder, tmp_path):
+    """Replaced, though it is older or as old, added or taken away; and not otherwise."""
+    import os
+
+    home = folder / "facebook" / "tiny-vit"
+    save_vit(home)
+    stamp = pack.nodes.scores.LoadVisionModel.fingerprint_inputs
+
+    def changed(change):
+        before = stamp("facebook/tiny-vit")
+        assert before == stamp("facebook/tiny-vit")
+        change()
+        return before != stamp("facebook/tiny-vit")
+
+    weights, new = home / "model.safetensors", home.parent / "new"
+
+    def replace(content, seconds):
+        new.write_bytes(content)
+        os.utime(new, ns=(seconds, seconds))
+        new.replace(weights)
+
+    same, now = weights.read_bytes(), weights.stat().st_mtime_ns
+    assert changed(lambda: replace(same, now - 10**9))  # a copy that kept its time, older than the config
+    assert not changed(lambda: replace(same, now - 10**9))
+    assert changed(lambda: replace(same + b" ", now - 10**9))
+    assert changed((home / "preprocessor_config.json").unlink)
+    assert changed((home / "another.json").touch)
+    (home / "gone").symlink_to(home / "nowhere")
+    assert stamp("facebook/tiny-vit")
+
+
 def test_errors_name_the_input(pack, dino, drawn, folder):
     images = drawn("rust")
     cases = [

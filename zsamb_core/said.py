@@ -1,0 +1,18 @@
+"""What a message says of what was found: in one line, and never whole megabytes of it."""
+
+MOST = 160  # characters
+
+
+def short(found: object, most: int = MOST) -> str:
+    """A text as it is, and anything else as text, in one line; the middle of a long one is left out."""
+    text = found if isinstance(found, str) else str(found)
+    if len(text) > 4 * most:  # before it is split into words
+        text = text[: 2 * most] + " " + text[-2 * most :]
+        return _cut(" ".join(text.split()), most)
+    text = " ".join(text.split())
+    return text if len(text) <= most else _cut(text, most)
+
+
+def _cut(text: str, most: int) -> str:
+    end = most // 3
+    return f"{text[: most - end - 5]} ... {text[-end:]}"

@@ -7,16 +7,17 @@ them. An attention layer's number is its place among diffusers' attention proces
 self-attention has the even numbers: see `adapter_blocks.adapter_keys`.
 """
 
-import pickle
 import re
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+
+from . import safetensors_file, torch_file
+from .said import short
 
 PREFIXES = {
     "image_proj.": "image_proj.",
@@ -64,10 +65,19 @@ class Adapter:
                 tensor = tensors.get(self.stored[name])
                 if tensor is None or tensor.shape != self.shapes[name]:
                     raise ValueError(
-                        f"{self.path.name}: the tensor {name} is not what it was when the file was opened."
-                        " Run Load IP-Adapter again."
+                        f"{self.path.name}: the tensor {short(name)} is not what it was when the file was"
+                        " opened. Run Load IP-Adapter again."
                     )
-                yield name, tensor.load()
+                yield name, self._loaded(name, tensor)
+
+    def _loaded(self, name: str, tensor: "_Tensor") -> torch.Tensor:
+        try:
+            return tensor.load()
+        except (SafetensorError, AttributeError, TypeError, RuntimeError) as error:
+            raise ValueError(
+                f"{self.path.name}: the tensor {short(name)} is in a number format that cannot be read here"
+                f" ({short(error)}), expected floating point of 8 to 64 bits. Get the fp16 file."
+            ) from error
 
     def read_projector(self) -> dict[str, torch.Tensor]:
         """The projector's tensors in fp32, by their names without ``image_proj.``. Raises ValueError for
@@ -87,13 +97,14 @@ def finite(tensor: torch.Tensor, path: Path, name: str) -> torch.Tensor:
         tensor = tensor.detach().to(torch.float32, copy=True)
     except RuntimeError as error:
         raise ValueError(
-            f"{path.name}: the tensor {name} is {tensor.dtype}, which PyTorch cannot turn into fp32, expected"
-            " floating point of 8 to 64 bits."
+            f"{path.name}: the tensor {short(name)} is {tensor.dtype}, which PyTorch cannot turn into fp32,"
+            " expected floating point of 8 to 64 bits."
         ) from error
     if not bool(tensor.isfinite().all()):
         raise ValueError(
-            f"{path.name}: the tensor {name} has values that are not numbers (NaN or infinite), expected"
-            " finite ones. The file is damaged or was trained to nothing; get it again from its source."
+            f"{path.name}: the tensor {short(name)} has values that are not numbers (NaN or infinite),"
+            " expected finite ones. The file is damaged or was trained to nothing; get it again from its"
+            " source."
         )
     return tensor
 
@@ -114,19 +125,19 @@ def open_adapter(path: str | Path) -> Adapter:
         ours = PREFIXES[prefix] + name.removeprefix(prefix)
         if ours in stored:
             raise ValueError(
-                f"{path.name}: {stored[ours]} and {name} both stand for {ours}, expected one of them. The"
-                " file mixes two formats."
+                f"{path.name}: {short(stored[ours])} and {short(name)} both stand for {short(ours)}, expected"
+                " one of them. The file mixes two formats."
             )
         if not floating:
             raise ValueError(
-                f"{path.name}: the tensor {name} holds whole numbers, expected floating point. Quantised"
-                " adapters are not supported; use the fp16 file."
+                f"{path.name}: the tensor {short(name)} holds whole numbers, expected floating point."
+                " Quantised adapters are not supported; use the fp16 file."
             )
         stored[ours], shapes[ours] = name, shape
     projection = {n.removeprefix("image_proj."): s for n, s in shapes.items() if n.startswith("image_proj.")}
     attention = {n.removeprefix("ip_adapter."): s for n, s in shapes.items() if n.startswith("ip_adapter.")}
     if not projection or not attention:
-        some = ", ".join(sorted(found)[:3]) or "no tensor"
+        some = ", ".join(short(name) for name in sorted(found)[:3]) or "no tensor"
         raise ValueError(
             f"{path.name} is not an IP-Adapter: found {some} and so on, expected tensors image_proj.* and"
             " ip_adapter.* (or image_proj_model.* and adapter_modules.*). SDXL's are in"
@@ -292,28 +303,22 @@ def open_tensors(path: Path) -> Iterator[dict[str, _Tensor]]:
     for a file that cannot be read.
     """
     if path.suffix.lower() in (".safetensors", ".sft"):
-        try:
-            with safe_open(path, framework="pt") as file:
-                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-                yield {
-                    name: _Tensor(
-                        tuple(s.get_shape()),
-                        s.get_dtype()[:1] in "FB" and s.get_dtype() != "BOOL",
-                        file,
-                        name,
-                    )
-                    for name, s in slices.items()
-                }
-        except (SafetensorError, OSError) as error:
-            raise ValueError(
-                f"{path.name} cannot be read as safetensors ({error}). It is cut short, damaged, or another"
-                " format under this name; get it again from its source."
-            ) from error
+        with safetensors_file.opened(path) as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            yield {
+                name: _Tensor(
+                    tuple(s.get_shape()), s.get_dtype()[:1] in "FB" and s.get_dtype() != "BOOL", file, name
+                )
+                for name, s in slices.items()
+            }
     else:
         flat: dict[str, torch.Tensor] = {}
-        for name, tensor in _flat(_unpickled(path)):
+        tree = torch_file.load(path, mapped=True)
+        with torch_file.reading(path):
+            tensors = [(name, tensor) for name, tensor in torch_file.flat(tree) if torch_file.whole(tensor)]
+        for name, tensor in tensors:
             if name in flat:
-                raise ValueError(f"{path.name} has the tensor {name} twice, expected it once.")
+                raise ValueError(f"{path.name} has the tensor {short(name)} twice, expected it once.")
             flat[name] = tensor
         yield {
             name: _Tensor(tuple(tensor.shape), tensor.is_floating_point(), flat, name)
@@ -321,44 +326,14 @@ def open_tensors(path: Path) -> Iterator[dict[str, _Tensor]]:
         }
 
 
-def _unpickled(path: Path) -> object:
-    try:
-        # Only files in the zip format can be mapped; older ones are read whole.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # damaged files fail in many ways
-        said = str(error).lower()
-        unsafe = isinstance(error, pickle.UnpicklingError) and (
-            "unsupported global" in said or "unsupported class" in said
-        )
-        raise ValueError(
-            f"{path.name} cannot be loaded: "
-            + (
-                "it holds code or objects besides tensors, and nothing in it was run. Use a safetensors file."
-                if unsafe
-                else f"it is cut short or damaged ({type(error).__name__}). Get it again from its source."
-            )
-        ) from error
-
-
-def _flat(tree: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, torch.Tensor]]:
-    """(name, tensor) of nested dicts of tensors; anything else in them is left out."""
-    if isinstance(tree, dict) and depth < 4:
-        for key, value in tree.items():
-            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key), depth + 1)
-    elif (
-        isinstance(tree, torch.Tensor)
-        and tree.layout == torch.strided
-        and not (tree.is_meta or tree.is_nested)
-        and tree.numel() * tree.element_size()
-        <= tree.untyped_storage().nbytes()  # no few bytes said to be many
-    ):
-        yield prefix, tree
-
-
 def _by(shape: tuple[int, ...]) -> str:
-    return " by ".join(str(n) for n in shape) or "a single number"
+    return short(" by ".join(str(n) for n in shape)) or "a single number"
 
 
 def _listed(names: Iterable[str]) -> str:
     names = sorted(names)
-    return ", ".join(names[:3]) + (" and so on" if len(names) > 3 else "") if names else "nothing"
+    return (
+        ", ".join(short(name) for name in names[:3]) + (" and so on" if len(names) > 3 else "")
+        if names
+        else "nothing"
+    )

@@ -5,7 +5,6 @@ The package fetches three tokenizers by name when it is imported, and a text enc
 gets the tokenizer of a local folder and an empty encoder instead: the checkpoint has all its weights.
 """
 
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,8 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import torch_file
 from .extras import wanted
 from .music import MusicModel
+from .said import short
 from .transformers_folder import LOCAL, loading
 
 WIDTHS = {96: "HTSAT-tiny", 128: "HTSAT-base", 256: "HTSAT-large"}
@@ -76,7 +77,7 @@ def load_laion_clap(file: str | Path, tokenizer: Path) -> MusicModel:
             module = package.CLAP_Module(enable_fusion=fused, device="cpu", amodel=WIDTHS[width])
             module.model.load_state_dict(state)
         except Exception as error:
-            raise ValueError(f"{file.name} cannot be loaded by laion-clap ({error}).") from error
+            raise ValueError(f"{file.name} cannot be loaded by laion-clap ({short(error)}).") from error
     return LaionClap(module.float().eval())
 
 
@@ -94,14 +95,13 @@ def read_state(file: Path) -> dict[str, Tensor]:
     ]
     try:
         with torch.serialization.safe_globals(harmless):
-            found = torch.load(file, map_location="cpu", weights_only=True)
-        state = dict(found.get("state_dict", found))
-        if not all(isinstance(value, Tensor) for value in state.values()):
-            raise TypeError("not all of it is tensors")
-    except Exception as error:  # torch raises whatever its parts raise
+            found = torch_file.load(file)
+        state = torch_file.weights_in(found.get("state_dict", found) if isinstance(found, dict) else found)
+    except (torch_file.Unreadable, TypeError) as error:
+        why = error.why if isinstance(error, torch_file.Unreadable) else f"{error}."
         raise ValueError(
-            f"{file.name} is no CLAP checkpoint of LAION's ({type(error).__name__}), expected a .pt such as"
-            " 630k-audioset-best.pt or music_audioset_epoch_15_esc_90.14.pt. Get it again from its source."
+            f"{file.name} is no CLAP checkpoint of LAION's: {why} Expected a .pt such as"
+            " 630k-audioset-best.pt or music_audioset_epoch_15_esc_90.14.pt."
         ) from error
     state = {name.removeprefix("module."): value for name, value in state.items()}
     # Older transformers kept this count among the weights.
@@ -112,13 +112,18 @@ def roberta_shape(file: Path, state: dict[str, Tensor]) -> dict[str, Any]:
     """RobertaConfig's settings for the text encoder in a checkpoint."""
     base = "text_branch."
     vocabulary, width = _size(file, state, f"{base}embeddings.word_embeddings.weight")
-    layers = {m[1] for name in state if (m := re.match(rf"{base}encoder\.layer\.(\d+)\.", name))}
+    inner = _size(file, state, f"{base}encoder.layer.0.intermediate.dense.weight")
+    layers = 1
+    while (weight := state.get(f"{base}encoder.layer.{layers}.intermediate.dense.weight")) is not None:
+        if tuple(weight.shape) != inner:  # so that each has the numbers that it is built for
+            break
+        layers += 1
     return {
         "vocab_size": vocabulary,
         "hidden_size": width,
-        "num_hidden_layers": len(layers),
+        "num_hidden_layers": layers,
         "num_attention_heads": width // 64,
-        "intermediate_size": _size(file, state, f"{base}encoder.layer.0.intermediate.dense.weight")[0],
+        "intermediate_size": inner[0],
         "max_position_embeddings": _size(file, state, f"{base}embeddings.position_embeddings.weight")[0],
         "type_vocab_size": 1,
         "layer_norm_eps": 1e-5,  # roberta-base's own
@@ -126,7 +131,7 @@ def roberta_shape(file: Path, state: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def _size(file: Path, state: dict[str, Tensor], name: str) -> tuple[int, ...]:
-    if name not in state:
+    if name not in state or not state[name].ndim:
         raise ValueError(
             f"{file.name} has no {name}, expected a CLAP of LAION's with HTSAT for sound and RoBERTa for"
             " text."

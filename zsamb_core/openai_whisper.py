@@ -1,13 +1,17 @@
 """OpenAI's own Whisper checkpoints (``small.pt`` and so on), by the openai-whisper package, an extra."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from . import torch_file
 from .extras import wanted
+from .said import short
 from .speech import (
     COMPRESSION,
     LOGPROB,
@@ -82,13 +86,19 @@ def load_openai_whisper(file: str | Path) -> SpeechModel:
     """
     file = Path(file)
     try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-        dims, weights = dict(checkpoint["dims"]), checkpoint["model_state_dict"]
-    except Exception as error:  # torch raises whatever its parts raise
+        checkpoint = torch_file.load(file)
+        if not isinstance(checkpoint, dict):
+            raise TypeError(f"it is a {type(checkpoint).__name__}")
+        dims, weights = checkpoint["dims"], torch_file.weights_in(checkpoint["model_state_dict"])
+        if not isinstance(dims, dict):
+            raise TypeError(f"dims is a {type(dims).__name__}")
+    except (torch_file.Unreadable, TypeError, KeyError) as error:
+        why = error.why if isinstance(error, torch_file.Unreadable) else f"{type(error).__name__}: {error}."
         raise ValueError(
-            f"{file.name} is no Whisper checkpoint of OpenAI's ({type(error).__name__}), expected a .pt with"
-            " dims and model_state_dict, such as small.pt. Get it again from its source."
+            f"{file.name} is no Whisper checkpoint of OpenAI's: {why} Expected a .pt with dims and"
+            " model_state_dict, such as small.pt."
         ) from error
+    refuse_dims(file.name, dims, {name: tuple(tensor.shape) for name, tensor in weights.items()})
     whisper = wanted(
         "whisper", "openai-whisper", f"{file.name} is a checkpoint of OpenAI's", "openai/whisper-small"
     )
@@ -96,5 +106,37 @@ def load_openai_whisper(file: str | Path) -> SpeechModel:
         model = whisper.Whisper(whisper.ModelDimensions(**dims))
         model.load_state_dict(weights)
     except Exception as error:
-        raise ValueError(f"{file.name} cannot be loaded by openai-whisper ({error}).") from error
+        raise ValueError(f"{file.name} cannot be loaded by openai-whisper ({short(error)}).") from error
     return OpenAIWhisper(model.float().eval(), whisper)
+
+
+def refuse_dims(file: str, dims: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises ValueError where the numbers that a model is built by are not those of its weights."""
+
+    def size(name: str, axis: int) -> int:
+        return (shapes.get(name, ()) + (0, 0))[axis]
+
+    def layers(side: str) -> int:
+        return next(i for i in count() if f"{side}.blocks.{i}.attn.query.weight" not in shapes)
+
+    found = {
+        "n_mels": size("encoder.conv1.weight", 1),
+        "n_audio_ctx": size("encoder.positional_embedding", 0),
+        "n_audio_state": size("encoder.conv1.weight", 0),
+        "n_audio_layer": layers("encoder"),
+        "n_vocab": size("decoder.token_embedding.weight", 0),
+        "n_text_ctx": size("decoder.positional_embedding", 0),
+        "n_text_state": size("decoder.token_embedding.weight", 1),
+        "n_text_layer": layers("decoder"),
+    }
+    wrong = [f"{name} is {short(dims.get(name))!r}" for name in found if dims.get(name) != found[name]]
+    for side in ("audio", "text"):
+        heads, width = dims.get(f"n_{side}_head"), found[f"n_{side}_state"]
+        if type(heads) is not int or heads < 1 or width % heads:
+            wrong.append(f"n_{side}_head is {short(heads)!r}")
+    if wrong or len(dims) != len(found) + 2:
+        numbers = ", ".join(f"{name} {value}" for name, value in found.items())
+        raise ValueError(
+            f"{file} cannot be loaded by openai-whisper: in its dims {', '.join(wrong) or 'are other names'},"
+            f" and its weights have {numbers}. Get it again from its source."
+        )

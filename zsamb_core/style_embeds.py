@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from .ip_adapter_file import Projector
 from .new_file import write_new
+from .safetensors_file import opened
+from .said import short
 
 # By (channels of the hidden states, channels of the projected embedding).
 KNOWN_ENCODERS = {
@@ -71,7 +73,7 @@ class StyleEmbeds:
                 f" {tuple(self.blank.shape)}, expected {n} by tokens by {self.encoder.hidden}, and one such"
             )
         if len(self.weights) != n or any(not 0 <= w < float("inf") for w in self.weights):
-            raise ValueError(f"the weights are {self.weights}, expected {n} numbers of 0 or more")
+            raise ValueError(f"the weights are {short(self.weights)}, expected {n} numbers of 0 or more")
         if not any(self.weights):
             raise ValueError("all weights are 0, expected one image at least that counts")
 
@@ -148,11 +150,14 @@ def save_embeds(embeds: StyleEmbeds, places: Path | Iterable[Path]) -> Path:
 def load_embeds(path: Path) -> StyleEmbeds:
     """Raises ValueError for a file that `save_embeds` did not write."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with opened(path) as file:
             about = file.metadata() or {}
             if about.get("format") != "zsamb_style_embeds":
                 raise ValueError("its metadata names no zsamb_style_embeds")
-            tensors = {n: file.get_tensor(n).float() for n in ("pooled", "hidden", "blank")}
+            tensors = {n: file.get_tensor(n) for n in ("pooled", "hidden", "blank")}
+            if not all(t.is_floating_point() for t in tensors.values()):
+                raise ValueError("it holds another kind of numbers than floating point")
+            tensors = {n: t.float() for n, t in tensors.items()}
             if not all(bool(t.isfinite().all()) for t in tensors.values()):
                 raise ValueError("it holds values that are not numbers")
             weights: Sequence[float] = json.loads(about["weights"])
@@ -164,14 +169,14 @@ def load_embeds(path: Path) -> StyleEmbeds:
             )
     except (
         SafetensorError,
-        OSError,
         LookupError,
         TypeError,
+        AttributeError,
         ArithmeticError,
         ValueError,
-        RecursionError,
+        RuntimeError,  # RecursionError and NotImplementedError too
     ) as error:
         raise ValueError(
-            f"{path.name} is not a file of encoded style images ({error}), expected one that Save Style"
-            " Embeds wrote."
+            f"{path.name} is not a file of encoded style images ({short(error)}), expected one that Save"
+            " Style Embeds wrote."
         ) from error

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from .transformers_folder import LOCAL, by_pil, kind_of, load_tokenizer, load_whole, loading, read_json
+from .json_file import read_json
+from .said import short
+from .transformers_folder import LOCAL, by_pil, kind_of, load_tokenizer, load_whole, loading
 from .watch import Watch, on_every_token
 
 KINDS = {"blip": "BLIP for captions"}
@@ -61,9 +63,10 @@ def load_caption_model(folder: str | Path) -> CaptionModel:
     folder = Path(folder)
     kind = kind_of(folder, KINDS, "Salesforce/blip-image-captioning-base")
     made = read_json(folder, "config.json").get("architectures") or [CLASS]
-    if CLASS not in made:
+    if not isinstance(made, list) or CLASS not in made:
+        first = short(made[0] if isinstance(made, list) else made)
         raise ValueError(
-            f"{folder.name} is a {made[0]}, expected a {CLASS}: a BLIP that was made for captions."
+            f"{folder.name} is a {first}, expected a {CLASS}: a BLIP that was made for captions."
         )
     import transformers
 

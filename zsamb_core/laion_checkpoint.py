@@ -18,6 +18,7 @@ from torch import Tensor
 
 from . import torch_file
 from .extras import wanted
+from .folder_limits import refuse_files
 from .music import MusicModel
 from .said import short
 from .transformers_folder import LOCAL, loading
@@ -64,6 +65,7 @@ def load_laion_clap(file: str | Path, tokenizer: Path) -> MusicModel:
     import transformers
 
     wanted_by = f"{file.name} is a checkpoint of LAION's"
+    refuse_files(tokenizer)
     with loading(tokenizer, "tokenizer of roberta-base"):
         words = transformers.RobertaTokenizer.from_pretrained(tokenizer, **LOCAL)
     config = transformers.RobertaConfig(**roberta_shape(file, state))

@@ -129,7 +129,11 @@ def refuse_dims(file: str, dims: Mapping[str, Any], shapes: Mapping[str, tuple[i
         "n_text_state": size("decoder.token_embedding.weight", 1),
         "n_text_layer": layers("decoder"),
     }
-    wrong = [f"{name} is {short(dims.get(name))!r}" for name in found if dims.get(name) != found[name]]
+    wrong = [
+        f"{name} is {short(dims.get(name))!r}"
+        for name, value in found.items()
+        if type(dims.get(name)) is not int or dims[name] != value
+    ]
     for side in ("audio", "text"):
         heads, width = dims.get(f"n_{side}_head"), found[f"n_{side}_state"]
         if type(heads) is not int or heads < 1 or width % heads:

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
-from .transformers_folder import kind_of, load_tokenizer, load_whole, read_json
+from .json_file import read_json
+from .safetensors_file import opened
+from .transformers_folder import kind_of, load_tokenizer, load_whole
 from .watch import Watch, on_every_token
 
 KINDS = {"t5": "T5"}
@@ -52,9 +54,7 @@ def refuse_without_head(folder: Path) -> None:
     file = folder / "model.safetensors"
     if read_json(folder, "config.json").get("tie_word_embeddings", True) or not file.is_file():
         return
-    from safetensors import safe_open
-
-    with safe_open(file, "pt") as weights:
+    with opened(file) as weights:
         if "lm_head.weight" not in weights.keys():  # noqa: SIM118, it is no dict
             raise ValueError(
                 f"{folder.name}: the weights lack lm_head.weight, which config.json says is not tied."

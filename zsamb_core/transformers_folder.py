@@ -3,7 +3,6 @@
 transformers is imported when a model is loaded. Nothing is downloaded.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,23 +10,13 @@ from typing import Any
 
 import torch
 
+from .folder_limits import refuse_files, refuse_larger, refuse_numbers, weights_of
+from .json_file import read_json
+from .said import short
+
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model")
 # From the disk alone, and none of the code that a folder may bring is run.
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-
-
-def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """Raises ValueError where the file is missing or no JSON object."""
-    try:
-        found = json.loads((folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{folder.name} has no {name} that can be read ({type(error).__name__}), expected a folder as"
-            " transformers saves models."
-        ) from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{folder.name}: {name} is a {type(found).__name__}, expected an object")
-    return found
 
 
 def kind_of(folder: Path, kinds: Mapping[str, str], example: str) -> str:
@@ -35,9 +24,10 @@ def kind_of(folder: Path, kinds: Mapping[str, str], example: str) -> str:
     ValueError for others.
     """
     kind = read_json(folder, "config.json").get("model_type")
+    refuse_files(folder)
     if not isinstance(kind, str) or kind not in kinds:
         raise ValueError(
-            f"{folder.name}: config.json names a model of type {kind!r}, expected"
+            f"{folder.name}: config.json names a model of type {_quoted(kind)}, expected"
             f" {'one of ' if len(kinds) > 1 else ''}{', '.join(kinds)} ({', '.join(kinds.values())})."
         )
     if not any(next(folder.glob(pattern), None) for pattern in ("*.safetensors", "pytorch_model*.bin")):
@@ -48,6 +38,10 @@ def kind_of(folder: Path, kinds: Mapping[str, str], example: str) -> str:
     return kind
 
 
+def _quoted(kind: object) -> str:
+    return repr(short(kind)) if isinstance(kind, str) else short(kind)
+
+
 @contextmanager
 def loading(folder: Path, what: str) -> Iterator[None]:
     """Whatever transformers raises within becomes a ValueError that names the folder."""
@@ -55,25 +49,35 @@ def loading(folder: Path, what: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise ValueError(
-            f"{folder.name} cannot be loaded by transformers ({type(error).__name__}: {error}), expected a"
-            f" folder as it saves a {what}."
+            f"{folder.name} cannot be loaded by transformers ({type(error).__name__}:"
+            f" {short(error, 400)}), expected a folder as it saves a {what}."
         ) from error
 
 
 def load_whole(make: Any, folder: Path, what: str, missing_ok: Callable[[str], bool]) -> Any:
     """A transformers class's model in fp32, for evaluation, from safetensors or, unpickled by torch's
     restricted reader, ``pytorch_model.bin``. Raises ValueError for a file that lacks weights other than
-    those of which ``missing_ok``: transformers would make them up at random.
+    those of which ``missing_ok``: transformers would make them up at random; and for settings that ask for
+    more than the weights bear out, before anything is built.
     """
     with loading(folder, what):
+        weights = weights_of(folder)
+    refuse_numbers(folder, weights)
+    with loading(folder, what):
+        refuse_larger(folder, make, weights)
         model, info = make.from_pretrained(
-            folder, dtype=torch.float32, weights_only=True, output_loading_info=True, **LOCAL
+            folder,
+            dtype=torch.float32,
+            weights_only=True,
+            use_safetensors=weights.safetensors,
+            output_loading_info=True,
+            **LOCAL,
         )
     missing = sorted(key for key in info["missing_keys"] if not missing_ok(key))
     if missing:
         raise ValueError(
-            f"{folder.name}: the weights lack {len(missing)} tensors ({missing[0]} and so on), which would"
-            " be random. Expected the whole model; get it again from its source."
+            f"{folder.name}: the weights lack {len(missing)} tensors ({short(missing[0])} and so on), which"
+            " would be random. Expected the whole model; get it again from its source."
         )
     return model.eval()
 

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .transformers_folder import LOCAL, by_pil, kind_of, load_tokenizer, load_whole, loading, read_json
+from .json_file import read_json
+from .transformers_folder import LOCAL, by_pil, kind_of, load_tokenizer, load_whole, loading
 
 KINDS = {"vit": "ViT (DINO)", "dinov2": "DINOv2", "clip": "CLIP"}
 PUBLISHED, OWN = "published (squash)", "the model's own"

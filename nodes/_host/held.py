@@ -7,7 +7,7 @@ import comfy.model_patcher
 import folder_paths
 import torch
 
-from ...zsamb_core.transformers_folder import read_json
+from ...zsamb_core.json_file import read_json
 
 FOLDER = "transformers"
 

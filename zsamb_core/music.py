@@ -10,11 +10,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from .said import short
 from .scores import cosines, directions
 from .waveform import is_silent, windows
+from .yaml_file import read_yaml
 
 SHIPPED = Path(__file__).with_name("music_labels.yaml")
 GENRE = "genre"
+LABELS, LONGEST = 2_000, 500  # of all sets; characters of a text
 
 
 @dataclass(frozen=True)
@@ -58,20 +61,20 @@ def read_label_sets(*files: Path) -> dict[str, LabelSet]:
     """The sets of YAML files by name; a later file's set takes an earlier one's place. Raises ValueError
     that names file and set.
     """
-    import yaml
-
     found: dict[str, LabelSet] = {}
     for file in files:
         try:
-            data = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise ValueError(f"the label file {file} cannot be read: {error}") from error
+            data = read_yaml(file)
+        except ValueError as error:
+            raise ValueError(f"the label file {file} cannot be read: {short(error, 400)}") from error
         if not isinstance(data, dict):
             raise ValueError(
                 f"the label file {file} is a {type(data).__name__}, expected sets by their names"
             )
         for name, entry in data.items():
-            found[str(name)] = _label_set(entry, f"{file}, set {name!r}")
+            found[str(name)] = _label_set(entry, f"{file}, set {short(name)!r}")
+    if (count := sum(len(part.labels) for part in found.values())) > LABELS:
+        raise ValueError(f"the label files have {count:,} labels, expected {LABELS:,} at most")
     return found
 
 
@@ -81,9 +84,13 @@ def _label_set(entry: Any, where: str) -> LabelSet:
     prompt, sentence, labels = entry["prompt"], entry["sentence"], entry["labels"]
     for key in ("prompt", "sentence"):
         if not isinstance(entry[key], str) or "{label}" not in entry[key]:
-            raise ValueError(f"{where}: {key} is {entry[key]!r}, expected a text with {{label}} in it")
+            raise ValueError(
+                f"{where}: {key} is {short(repr(entry[key]))}, expected a text with {{label}} in it"
+            )
     if not isinstance(labels, list) or not labels or not all(isinstance(x, str) and x for x in labels):
-        raise ValueError(f"{where}: labels is {labels!r}, expected a list of texts")
+        raise ValueError(f"{where}: labels is {short(repr(labels))}, expected a list of texts")
+    if longest := next((t for t in (prompt, sentence, *labels) if len(t) > LONGEST), None):
+        raise ValueError(f"{where}: {short(longest)!r} is too long, expected {LONGEST} characters at most")
     return LabelSet(prompt, sentence, tuple(labels))
 
 

@@ -5,17 +5,19 @@ server of one's own or a proxy, may stand in the environment.
 """
 
 import asyncio
+import html
 import json
 import math
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
-from urllib.parse import quote, quote_plus
 
+from .said import short
 from .weather import WMO, Weather
 
 OPENWEATHERMAP, OPEN_METEO = "OpenWeatherMap", "Open-Meteo"
@@ -30,6 +32,8 @@ PLACE = ("q", "name", "lat", "lon", "latitude", "longitude")  # of a query, what
 CODES = {"UK": "GB"}  # what people write for another
 TRIES = 3
 PATIENCE = 30.0  # seconds that a service's Retry-After is honoured for at most
+BODY = 1 << 20  # bytes of an answer, unpacked; the longest that is asked for has some 50,000
+LONGEST = 200  # characters of a text in it
 
 
 class Unreachable(ValueError):
@@ -65,7 +69,8 @@ def read_place(text: str) -> str | Coordinates:
 async def current(service: str, place: str, key: str | None, timeout: float, retry: float = 1.0) -> Weather:
     """The weather at a place now. ``timeout``: seconds for each of ``TRIES`` tries; ``retry``: seconds
     before the second, doubled before the third. Raises ValueError for a place or key that the service does
-    not know, and Unreachable where it gives no weather. No message holds the key.
+    not know, and Unreachable where it gives no weather. Neither the weather nor a message holds the key,
+    though the service may repeat it.
     """
     where = read_place(place)
     if isinstance(where, str):
@@ -73,16 +78,30 @@ async def current(service: str, place: str, key: str | None, timeout: float, ret
     if service != OPENWEATHERMAP:
         return await _open_meteo(where, timeout, retry)
     try:
-        return await _openweathermap(where, key or "", timeout, retry)
+        found = await _openweathermap(where, key or "", timeout, retry)
     except ValueError as error:
         raise type(error)(without_key(str(error), key)) from None
+    place, condition = without_key(found.place, key), without_key(found.condition, key)
+    return replace(found, place=place, condition=condition)
 
 
 def without_key(text: str, key: str | None) -> str:
-    """The service's answer may repeat the key, or a part of it at the end of what is quoted."""
-    for secret in {key, quote(key, safe=""), quote_plus(key)} if key else ():
-        text = text.replace(secret, "(key)")
-    return text
+    """``text`` with (key) in place of the key, in whichever way it is written: plain, in either case, quoted
+    for an address any number of times over, for HTML, JSON or Python.
+    """
+    pattern = "".join(map(_written, " ".join((key or "").split())))
+    return re.sub(pattern, "(key)", text, flags=re.IGNORECASE) if pattern else text
+
+
+def _written(character: str) -> str:
+    """A pattern of all ways to write a character of the key."""
+    code, plain = ord(character), re.escape(character)
+    quoted = "".join(f"%(?:25){{0,8}}{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
+    ways = [quoted, re.escape(html.escape(character)), f"&#0{{0,4}}{code};", f"&#x0{{0,4}}{code:x};"]
+    ways += [rf"\\{{1,4}}u{code:04x}", rf"\\{{0,4}}{plain}"]
+    if character == " ":
+        return rf"(?:{'|'.join(ways)}|\s|\+|%(?:25){{0,8}}2b){{1,8}}"
+    return f"(?:{'|'.join(ways)})"
 
 
 async def _openweathermap(where: str | Coordinates, key: str, timeout: float, retry: float) -> Weather:
@@ -103,7 +122,7 @@ async def _openweathermap(where: str | Coordinates, key: str, timeout: float, re
         rise, set_ = (local(sun[name]) if sun.get(name) else None for name in ("sunrise", "sunset"))
         first = data["weather"][0]
         return Weather(
-            place=str(data.get("name") or where),
+            place=_text(data.get("name") or _name(where)),
             condition=_text(first["description"]),
             temperature=_number(data["main"]["temp"]),
             wind=_number(data["wind"]["speed"]),
@@ -115,8 +134,12 @@ async def _openweathermap(where: str | Coordinates, key: str, timeout: float, re
         )
 
 
+def _name(where: str | Coordinates) -> str:
+    return short(where) if isinstance(where, str) else f"{where.latitude}, {where.longitude}"
+
+
 async def _open_meteo(where: str | Coordinates, timeout: float, retry: float) -> Weather:
-    name = "" if isinstance(where, str) else f"{where.latitude}, {where.longitude}"
+    name = _name(where)
     if isinstance(where, str):
         name, where = await _geocoded(where, timeout, retry)
     data = await _get(
@@ -172,7 +195,7 @@ async def _geocoded(place: str, timeout: float, retry: float) -> tuple[str, Coor
             found = [r for r in found if _is_in(r, region)] or found
         best = found[0] if found else None
         if best is not None:
-            place_name = ", ".join(str(best[f]) for f in ("name", "country") if best.get(f))
+            place_name = ", ".join(_text(best[f]) for f in ("name", "country") if best.get(f))
             return place_name, Coordinates(_number(best["latitude"]), _number(best["longitude"]))
     raise ValueError(_unknown(OPEN_METEO, place))
 
@@ -184,8 +207,8 @@ def _is_in(result: dict[str, Any], region: str) -> bool:
 
 def _unknown(service: str, place: str) -> str:
     return (
-        f"{service} knows no place {place!r}. Write a town and its country's code, such as Rome, IT, or"
-        " coordinates, such as 41.9, 12.5."
+        f"{service} knows no place {short(place)!r}. Write a town and its country's code, such as Rome, IT,"
+        " or coordinates, such as 41.9, 12.5."
     )
 
 
@@ -197,6 +220,7 @@ async def _get(
 
     variable, public = ADDRESSES[service]
     address = os.environ.get(variable, "").rstrip("/") or public
+    plain = {"Accept-Encoding": "identity"}  # what is packed may be a thousand times as long
     failure, wait = "", 0.0
     for attempt in range(TRIES):
         await asyncio.sleep(wait)
@@ -205,15 +229,18 @@ async def _get(
             # No redirects: the query may hold a key, which is for this service alone.
             limit = aiohttp.ClientTimeout(total=timeout)
             async with (
-                aiohttp.ClientSession(timeout=limit, trust_env=True) as session,
-                session.get(address + path, params=asked, allow_redirects=False) as response,
+                aiohttp.ClientSession(timeout=limit, trust_env=True, auto_decompress=False) as session,
+                session.get(address + path, params=asked, headers=plain, allow_redirects=False) as response,
             ):
-                status, body = response.status, await response.read()
+                status, body = response.status, await _body(response)
                 after = response.headers.get("Retry-After", "")
         except (asyncio.TimeoutError, TimeoutError):
             failure = f"it gave no answer within {timeout:g} s"
             continue
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except _TooLong:
+            failure = f"its answer has more than {BODY >> 20} MB"
+            continue
+        except (aiohttp.ClientError, OSError, ValueError, zlib.error) as error:
             # The error's own words may hold the address, and the address the key.
             failure = f"it cannot be reached ({type(error).__name__}). Is there a network?"
             continue
@@ -230,11 +257,31 @@ async def _get(
             raise ValueError(f"{_unknown(service, place)} It says {status}{said}.")
         if status == 429:
             failure = f"its limit of calls is reached (429{said}). Wait, or raise cache_minutes"
-            if after.isdigit():
+            if re.fullmatch("[0-9]{1,9}", after):  # it may be a date, too
                 wait = min(float(after), PATIENCE)
         else:
             failure = f"it answers with an error ({status}{said})"
     raise Unreachable(f"{service} gives no weather after {TRIES} tries: {failure}.")
+
+
+class _TooLong(Exception):
+    pass
+
+
+async def _body(response: Any) -> bytes:
+    """What is unpacked of an answer. Raises _TooLong before more than BODY of it is held."""
+    parts, size = [], 0
+    async for part in response.content.iter_chunked(1 << 16):
+        parts.append(part)
+        size += len(part)
+        if size > BODY:
+            raise _TooLong
+    body = b"".join(parts)
+    if response.headers.get("Content-Encoding", "identity").lower() in ("gzip", "deflate"):
+        body = zlib.decompressobj(wbits=47).decompress(body, BODY + 1)  # 47: either, told by its beginning
+        if len(body) > BODY:
+            raise _TooLong
+    return body
 
 
 def _object(service: str, body: bytes) -> dict[str, Any]:
@@ -250,9 +297,9 @@ def _said(body: bytes, key: str | None) -> str:
     try:
         found = json.loads(body)
         words = str(found.get("message") or found.get("reason") or "")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return ""
-    words = without_key(" ".join(words.split()), key)[:200]
+    words = without_key(" ".join(words.split()), key)[:LONGEST]
     return f": {words}" if words else ""
 
 
@@ -261,26 +308,34 @@ def _as_documented(service: str) -> Iterator[None]:
     """What cannot be read within becomes Unreachable: the service answered something else."""
     try:
         yield
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError, OSError) as error:
+    except (
+        KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError, OSError, RecursionError,
+    ) as error:  # fmt: skip
         raise Unreachable(
             f"{service} answers something else than the weather it documents ({type(error).__name__}:"
             f" {error})."
         ) from None
 
 
+# These name no value: it may be long, and hold the key.
+
+
 def _local_time(value: Any) -> str:
-    if datetime.fromisoformat(_text(value)).tzinfo is not None:
-        raise TypeError(f"{value!r} instead of a local time")
-    return _text(value)
+    text = _text(value)
+    if datetime.fromisoformat(text).tzinfo is not None:
+        raise TypeError("another time instead of a local one")
+    return text
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise TypeError(f"{value!r} instead of a number")
+        raise TypeError(f"a {type(value).__name__} instead of a number")
     return float(value)
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise TypeError(f"{value!r} instead of a text")
-    return value
+    """In one line."""
+    text = " ".join(value.split()) if isinstance(value, str) else ""
+    if not text or len(text) > LONGEST:
+        raise TypeError(f"a {type(value).__name__} instead of a text of {LONGEST} characters at most")
+    return text

@@ -12,6 +12,7 @@ from .user_files import user_file
 
 KEY = "OPENWEATHERMAP_API_KEY"
 KEY_FILE = "openweathermap.key"
+MOST = 1024  # bytes of a key's file
 KEPT = 64  # places
 _cache: dict[tuple[str, str], "Kept"] = {}
 _asked: dict[tuple[str, str], float] = {}
@@ -57,7 +58,8 @@ def key_for(service: str) -> str | None:
     key = os.environ.get(KEY, "").strip()
     if not key and file.is_file():
         try:
-            key = file.read_text(encoding="utf-8-sig").strip()
+            with file.open("rb") as stream:
+                key = stream.read(MOST).decode("utf-8-sig").strip()
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"the key file {file} cannot be read ({type(error).__name__}), expected the key alone, as"

@@ -1,0 +1,36 @@
+"""YAML that a user writes by hand: small, flat, and without references that make much of little."""
+
+from pathlib import Path
+from typing import Any
+
+MOST = 256 << 10  # bytes
+DEPTH = 8  # of lists and mappings within each other
+
+
+def read_yaml(file: Path) -> Any:
+    """Plain values. Raises ValueError for a file that cannot be read, is larger, deeper, or has aliases."""
+    import yaml
+
+    class Plain(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
+        depth = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise ValueError("it has an alias (*name), expected every value written out")
+            self.depth += 1
+            if self.depth > DEPTH:
+                raise ValueError(f"it is more than {DEPTH} levels deep")
+            found = super().compose_node(parent, index)
+            self.depth -= 1
+            return found
+
+    try:
+        if not file.is_file():  # a pipe would be waited for
+            raise FileNotFoundError("there is no such file")
+        with file.open("rb") as stream:
+            data = stream.read(MOST + 1)
+        if len(data) > MOST:
+            raise ValueError(f"it has more than {MOST >> 10} KB")
+        return yaml.load(data.decode("utf-8-sig"), Plain)
+    except (OSError, yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
+        raise ValueError(str(error)) from error

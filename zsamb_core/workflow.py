@@ -272,21 +272,25 @@ def _as_before(address: str, before: Any, value: Any) -> Any:
 
 def _number(value: Any) -> int | float | None:
     if isinstance(value, str):
-        try:
-            return int(value)  # not by way of float, which has no room for a seed's 64 bits
-        except ValueError:
-            pass
-        try:
-            value = float(value)
-        except ValueError:
-            return None
-        # Spreadsheets write whole numbers as 5.0 and 1E+9.
-        value = int(value) if value.is_integer() and abs(value) < 2**53 else value
+        value = _read_number(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     # No server has room for more than 64 bits, nor isfinite() for any whole number.
     fits = -(2**63) <= value < 2**64 if isinstance(value, int) else math.isfinite(value)
     return value if fits else None
+
+
+def _read_number(text: str) -> int | float | None:
+    try:
+        return int(text)  # not by way of float, which has no room for a seed's 64 bits
+    except ValueError:
+        pass
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    # Spreadsheets write whole numbers as 5.0 and 1E+9.
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
 
 
 def _kind(value: Any) -> str:

@@ -140,7 +140,7 @@ class Client:
                     socket = await self._connect_again(client_id)
                     if not await self._queued(prompt_id):
                         break
-            except (asyncio.CancelledError, Refused):
+            except (asyncio.CancelledError, ClientError):
                 with suppress(ClientError, asyncio.TimeoutError):
                     await asyncio.wait_for(self.cancel(prompt_id), 10)
                 raise
@@ -282,8 +282,8 @@ class Client:
                 answer = None
             if response.ok and answer is not None:
                 return self._read_answer(path, read, answer)
-            if isinstance(answer, dict) and (answer.get("error") or answer.get("node_errors")):
-                raise Refused(answers.refusal(answer, what.get("json", {}).get("prompt", {})))
+            if path == "/prompt" and isinstance(answer, dict) and isinstance(answer.get("error"), dict):
+                raise Refused(answers.refusal(answer, what["json"]["prompt"]))
             said = plain(data.decode(errors="replace").strip(), 300)
             raise self._strange(path, f"HTTP {response.status} and {said!r}")
 

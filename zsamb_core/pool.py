@@ -8,13 +8,13 @@ from collections import Counter, deque
 from collections.abc import Sequence
 
 from .claim import InUse, claimed
-from .client import Cancelled, Client, Refused, Unreachable
+from .client import Cancelled, Client, ClientError, Refused, Unreachable
 from .console import say, show_step, tell
 from .row_folder import Job, is_done, keep, refuse_link
 from .workflow import set_input, title
 
 LOSSES = 2  # servers that may go under one row before the row is taken to be the cause
-STREAK = 3  # rows that may fail in a row on one server before it is left out
+STREAK = 3  # rows that may fail in a row on one server before it must wait for what others say of them
 PAUSE = 1.0  # seconds before a row that another run has is looked at again
 # No row could be written after these.
 DISK = {errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -24,6 +24,8 @@ class Pool:
     """Jobs that servers take one by one as they are free.
 
     A job that one server refuses is given to another before it counts as failed: either may be the cause.
+    A server that refuses several in a row takes no new ones until another has tried them, and is left out if
+    that one does them.
     """
 
     def __init__(self, jobs: Sequence[Job], clients: Sequence[Client], resume: bool):
@@ -49,14 +51,18 @@ class Pool:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, client: Client) -> None:
-        while client in self.alive and (job := await self._next(client)) is not None:
+        while (job := await self._next(client)) is not None:
             try:
                 await self._do(job, client)
-                self.streaks[client] = 0
+                self._clear(job, client)
             except InUse:
                 await self._later(job)
             except Unreachable as error:
-                self._lost(job, client, error)
+                if await self._is_there(client):
+                    # Something about this row breaks the connection, or the server has been started again.
+                    self._refuse(job, client, str(error))
+                else:
+                    self._lost(job, client, error)
             except Cancelled as error:
                 self._fail(job, str(error))
             except Refused as error:
@@ -74,10 +80,11 @@ class Pool:
                 self.changed.set()
 
     async def _next(self, client: Client) -> Job | None:
-        while True:
+        while client in self.alive:
+            suspect = self.streaks[client] >= STREAK and len(self.alive) > 1
             for job in self.waiting:
-                # The last server takes a row again only if the first that refused it was another.
-                if job.name not in self.refused or self.refused[job.name][0] is not client:
+                first = self.refused[job.name][0] if job.name in self.refused else None
+                if first is not client and not (first is None and suspect):
                     self.waiting.remove(job)
                     self.busy += 1
                     return job
@@ -87,9 +94,10 @@ class Pool:
                 self.waiting.clear()
             # A job that another server has may come back.
             if not self.busy and not self.waiting:
-                return None
+                break
             self.changed.clear()
             await self.changed.wait()
+        return None
 
     async def _do(self, job: Job, client: Client) -> None:
         refuse_link(job)
@@ -129,6 +137,13 @@ class Pool:
         self.changed.set()
         await asyncio.sleep(PAUSE)
 
+    async def _is_there(self, client: Client) -> bool:
+        try:
+            await asyncio.wait_for(client.is_there(), 10)
+        except (ClientError, asyncio.TimeoutError):
+            return False
+        return True
+
     def _lost(self, job: Job, client: Client, error: Unreachable) -> None:
         say(f"{client.name} is given up: {error}")
         self.alive.remove(client)
@@ -139,20 +154,25 @@ class Pool:
             self.waiting.appendleft(job)
 
     def _refuse(self, job: Job, client: Client, why: str) -> None:
-        if job.name in self.refused or self.alive == [client]:
+        if job.name in self.refused:
+            # Two servers refuse it, so the first is not to blame.
+            self.streaks[self.refused[job.name][0]] -= 1
             self._fail(job, why)
-            # Two servers refused it, so neither is to blame.
-            if job.name in self.refused:
-                self.streaks[self.refused[job.name][0]] -= 1
-            return
-        self.refused[job.name] = (client, why)
-        self.waiting.append(job)
-        self.streaks[client] += 1
-        if self.streaks[client] >= STREAK:
-            say(f"{client.name} is left out: {STREAK} rows in a row failed there, the last one: {why}")
-            self.alive.remove(client)
+        elif self.alive == [client]:
+            self._fail(job, why)
         else:
+            self.refused[job.name] = (client, why)
+            self.streaks[client] += 1
+            self.waiting.appendleft(job)
             say(f"{job.name} goes to another server, {client.name} says: {why}")
+
+    def _clear(self, job: Job, client: Client) -> None:
+        """What it says of the servers that this one did the job."""
+        self.streaks[client] = 0
+        first, _ = self.refused.get(job.name, (client, ""))
+        if self.streaks[first] >= STREAK and first in self.alive:
+            say(f"{first.name} is left out: {STREAK} rows in a row failed there, and {client.name} does them")
+            self.alive.remove(first)
 
     def _fail(self, job: Job, why: str) -> None:
         self.failed.append(job.name)

@@ -7,24 +7,26 @@ refused or failed, 2 an input is wrong and nothing was run, 3 no server answers.
 import argparse
 import asyncio
 import sys
-import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from .client import Client, ClientError, Refused, Unreachable, read_address
-from .manifest import Job, ManifestError, is_done, keep, prepare, prepare_rows
-from .workflow import WorkflowError, check_inputs, picture_inputs, read_workflow, set_input, title
+from .client import Client, ClientError, read_address
+from .console import say, take_any_text
+from .manifest import prepare, prepare_rows
+from .pool import Pool
+from .row_folder import Job, damage, is_done
+from .texts import plain
+from .workflow import check_inputs, picture_inputs, read_workflow
 
 FAILED, WRONG, NO_SERVER, INTERRUPTED = 1, 2, 3, 130
-LOSSES = 2  # servers that may go under one row before the row is taken to be the cause
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
+    take_any_text()
     parser, options = _arguments(argv)
     if lacking := [name for name in ("aiohttp", "PIL") if find_spec(name) is None]:
         parser.exit(
@@ -34,127 +36,52 @@ def main(argv: list[str] | None = None) -> int:
         )
     try:
         jobs = _jobs(options)
-    except (WorkflowError, ManifestError, ValueError) as error:
-        parser.exit(WRONG, f"{parser.prog}: {error}\n")
+    except (OSError, ValueError) as error:
+        parser.exit(WRONG, plain(f"{parser.prog}: {error}\n"))
     # A single run is asked for by name and so always done.
     todo = [job for job in jobs if not (options.manifest and is_done(job))]
     if options.manifest and len(todo) < len(jobs):
-        _say(f"{len(jobs) - len(todo)} of {len(jobs)} rows are complete already")
+        say(f"{len(jobs) - len(todo)} of {len(jobs)} rows are complete already")
+    for job in todo:
+        if wrong := damage(job):
+            say(f"{job.name}: {wrong}")
     if not todo:
         return 0
     try:
         return asyncio.run(_run(todo, options.server, check=bool(options.manifest)))
     except KeyboardInterrupt:
-        _say("interrupted; the server's run was cancelled")
+        say("interrupted; the server's run was cancelled")
         return INTERRUPTED
     except OSError as error:
-        _say(f"stopped: {error}")  # a full disk, or a picture that is gone since it was checked
+        say(f"stopped: {error}")  # a full disk, or a picture that is gone since it was checked
         return FAILED
-
-
-@dataclass
-class Pool:
-    """Jobs that servers take one by one as they are free."""
-
-    waiting: deque[Job]
-    several: bool  # servers, so that progress says which
-    busy: int = 0
-    done: int = 0
-    failed: list[str] = field(default_factory=list)
-    losses: Counter[str] = field(default_factory=Counter)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def serve(self, client: Client) -> None:
-        """Do jobs on this server until there are none, or until it goes."""
-        while (job := await self._next()) is not None:
-            try:
-                await self._do(job, client)
-                self.done += 1
-            except Unreachable as error:
-                self._lost(job, client, error)
-                return
-            except Refused as error:
-                self._failed(job, str(error))
-            finally:
-                self.busy -= 1
-                self.changed.set()
-
-    async def _next(self) -> Job | None:
-        while not self.waiting:
-            # A job that another server has may come back.
-            if not self.busy:
-                return None
-            self.changed.clear()
-            await self.changed.wait()
-        self.busy += 1
-        return self.waiting.popleft()
-
-    async def _do(self, job: Job, client: Client) -> None:
-        start, workflow = time.monotonic(), job.workflow
-        for node, file in job.pictures.items():
-            workflow = set_input(workflow, f"{node}.image", await client.upload(file))
-        label = f"{job.name} on {client.name}" if self.several else job.name
-
-        def step(node: str, done: int, total: int) -> None:
-            _show_step(f"{label}: {title(workflow, node)}", done, total)
-
-        run = await client.run(workflow, step)
-        # Previews count where nothing is saved.
-        outputs = [o for o in run.outputs if o.type == "output"] or run.outputs
-        if not outputs:
-            raise Refused("the workflow ran but saved no file; it needs a node such as Save Image")
-        files = [(output.filename, await client.fetch(output)) for output in outputs]
-        paths = keep(job, client.name, files)
-        _say(f"{label}: {len(files)} file{'s' * (len(files) > 1)}, {time.monotonic() - start:.1f} s")
-        print("\n".join(map(str, paths)), flush=True)
-
-    def _lost(self, job: Job, client: Client, error: Unreachable) -> None:
-        _say(f"{client.name} is given up: {error}")
-        self.losses[job.name] += 1
-        if self.losses[job.name] >= LOSSES:
-            self._failed(job, f"{LOSSES} servers were lost while they ran it, so no other is given it")
-        else:
-            self.waiting.appendleft(job)
-
-    def _failed(self, job: Job, why: str) -> None:
-        self.failed.append(job.name)
-        _say(f"{job.name}{f' ({job.place})' if job.place else ''} failed: {why}")
 
 
 async def _run(jobs: Sequence[Job], servers: Sequence[str], check: bool) -> int:
     async with AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(Client(address)) for address in servers]
         alive = []
-        for client in clients:
+        for address in servers:
+            client = await stack.enter_async_context(Client(address))
             try:
-                await client.get("/system_stats")
-                alive.append(client)
+                await client.is_there()
+                wrong = await _check(jobs, client) if check else []
             except ClientError as error:
-                _say(str(error))
+                say(str(error))
+                continue
+            if wrong:
+                say("\n".join([f"{client.name} would refuse this; nothing was run.", *wrong[:20]]))
+                return WRONG
+            alive.append(client)
         if not alive:
             return NO_SERVER
-        if check:
-            for client in alive:
-                try:
-                    wrong = await _check(jobs, client)
-                except ClientError as error:
-                    _say(str(error))
-                    return NO_SERVER
-                if wrong:
-                    _say("\n".join([f"{client.name} would refuse this; nothing was run.", *wrong[:20]]))
-                    return WRONG
-        pool = Pool(deque(jobs), several=len(alive) > 1)
-        tasks = [asyncio.create_task(pool.serve(client)) for client in alive]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        if len(alive) < len(servers):
+            say(f"going on without {len(servers) - len(alive)} of {len(servers)} servers")
+        pool = Pool(jobs, alive, resume=check)
+        await pool.run()
     if check or pool.waiting:
-        _say(f"{pool.done} done, {len(pool.failed)} failed, {len(pool.waiting)} not run")
+        say(f"{pool.done} done, {len(pool.failed)} failed, {len(pool.waiting)} not run")
     if pool.waiting:
-        _say("no server is left; run the same command again when one is, and it goes on from there")
+        say("no server is left; run the same command again when one is, and it goes on from there")
         return NO_SERVER
     return FAILED if pool.failed else 0
 
@@ -233,20 +160,6 @@ def _pair(option: str, text: str, form: str) -> tuple[str, str]:
     if not sign or not key.strip():
         raise ValueError(f"{option} {text!r}: expected {form}")
     return key.strip(), value
-
-
-def _show_step(label: str, done: int, total: int) -> None:
-    """One line that changes on a terminal; in a log, a line when a node's steps are through."""
-    if sys.stderr.isatty():
-        steps = f" {done}/{total}" if total else ""
-        print(f"\r\033[K{label}{steps}", end="", file=sys.stderr, flush=True)
-    elif total and done >= total:
-        print(f"{label} {done}/{total}", file=sys.stderr, flush=True)
-
-
-def _say(text: str) -> None:
-    clear = "\r\033[K" if sys.stderr.isatty() else ""
-    print(f"{clear}{text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

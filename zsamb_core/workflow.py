@@ -6,11 +6,12 @@ A workflow is a dict of nodes by id, each with ``class_type``, ``inputs`` (name 
 
 import copy
 import difflib
-import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from .texts import read_json, short
 
 Workflow = dict[str, dict[str, Any]]
 
@@ -22,7 +23,7 @@ class WorkflowError(ValueError):
 def read_workflow(path: Path) -> Workflow:
     """Read a workflow from a .json file. Raises WorkflowError for what is not one in the API format."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        found = read_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise WorkflowError(
             f"{path}: not a JSON file that can be read ({error}). Expected a workflow in the API format."
@@ -54,7 +55,7 @@ def title(workflow: Workflow, node: str) -> str:
     entry = workflow.get(node) or workflow.get(node.partition(".")[0])
     if entry is None:
         return f"node {node}"
-    return str(entry.get("_meta", {}).get("title") or entry["class_type"])
+    return _given_title(entry) or str(entry["class_type"])
 
 
 def fill(workflow: Workflow, **values: Any) -> Workflow:
@@ -158,25 +159,32 @@ def check_inputs(
         if info[node["class_type"]] is None
     ]
     for key, name in inputs:
-        about = info[workflow[key]["class_type"]]
-        groups = about.get("input", {}) if about else {}
-        # Inputs that a node grows as it needs them are not listed under their own names.
-        for spec in (group[name] for group in groups.values() if name in group):
-            if expected := _outside(workflow[key]["inputs"][name], spec):
-                found = workflow[key]["inputs"][name]
-                wrong.append(f"{name} of node {key} ({title(workflow, key)}) is {found!r}, {expected}")
+        found = workflow[key]["inputs"][name]
+        for spec in _specs(info[workflow[key]["class_type"]], name):
+            if expected := _outside(found, spec):
+                wrong.append(f"{name} of node {key} ({title(workflow, key)}) is {short(found)}, {expected}")
     return wrong
+
+
+def _specs(about: dict[str, Any] | None, name: str) -> list[list[Any]]:
+    """What a server says of an input: [kind or choices, options]. Inputs that a node grows as it needs them
+    are not listed under their own names; and what is said in another form than ComfyUI's cannot be checked.
+    """
+    groups = about.get("input") if about else None
+    found = [g.get(name) for g in groups.values() if isinstance(g, dict)] if isinstance(groups, dict) else []
+    return [spec for spec in found if isinstance(spec, list) and spec]
 
 
 def _outside(value: Any, spec: Sequence[Any]) -> str:
     """What the host expects in place of a value, or nothing; ``spec`` is (kind or choices, options)."""
-    kind, options = spec[0], (spec[1] if len(spec) > 1 else {})
+    kind, options = spec[0], (spec[1] if len(spec) > 1 and isinstance(spec[1], dict) else {})
     if kind in ("INT", "FLOAT") and isinstance(value, int | float):
         if kind == "INT" and not isinstance(value, int):
             return "expected a whole number"
-        if value < options.get("min", -math.inf):
-            return f"expected at least {options['min']}"
-        return f"expected at most {options['max']}" if value > options.get("max", math.inf) else ""
+        least, most = (options.get(end) for end in ("min", "max"))
+        if isinstance(least, int | float) and value < least:
+            return f"expected at least {least}"
+        return f"expected at most {most}" if isinstance(most, int | float) and value > most else ""
     choices = kind if isinstance(kind, list) else options.get("options") if kind == "COMBO" else None
     # The host takes files from subfolders and other folders too, which it does not list.
     free = options.get("image_upload") and any(sign in str(value) for sign in "/\\[")
@@ -202,7 +210,13 @@ def _holders(workflow: Workflow, name: str) -> list[str]:
 def _named(workflow: Workflow, name: str) -> list[str]:
     if name in workflow:
         return [name]
-    return [key for key, node in workflow.items() if node.get("_meta", {}).get("title") == name]
+    return [key for key, node in workflow.items() if name and _given_title(node) == name]
+
+
+def _given_title(node: dict[str, Any]) -> str:
+    meta = node.get("_meta")
+    found = meta.get("title") if isinstance(meta, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def _only(nodes: list[str], name: str) -> str:
@@ -219,7 +233,7 @@ def _value_of(workflow: Workflow, node: str, name: str) -> str:
             f"{label} has no input {name!r}.{_meant(name, inputs)} It has {_list(inputs) or 'none'}."
         )
     if isinstance(inputs[name], list):
-        source = str(inputs[name][0])
+        source = str((inputs[name] or ["?"])[0])
         raise WorkflowError(
             f"{label}: its input {name!r} comes from node {source} ({title(workflow, source)}); set an input"
             " of that one."
@@ -235,38 +249,48 @@ def _as_before(address: str, before: Any, value: Any) -> Any:
             return words[value.strip().lower()]
         if isinstance(value, bool):
             return value
-        raise WorkflowError(f"{address} is {value!r}, expected true or false.")
+        raise WorkflowError(f"{address} is {short(value)}, expected true or false.")
     if isinstance(before, int | float):
         number = _number(value)
         if number is None:
-            raise WorkflowError(f"{address} is {value!r}, expected a number such as {before}.")
+            raise WorkflowError(f"{address} is {short(value)}, expected a number such as {short(before)}.")
         return number
     if isinstance(before, str):
         if isinstance(value, list) and value and all(isinstance(line, str) for line in value):
             return "\n".join(value)
         if isinstance(value, str):
             return value
-        raise WorkflowError(f"{address} is {value!r} ({_kind(value)}), expected text such as {before!r}.")
+        raise WorkflowError(
+            f"{address} is {short(value)} ({_kind(value)}), expected text such as {short(before)}."
+        )
     if value is None or isinstance(value, list):  # a list would be read as a link
-        raise WorkflowError(f"{address} is {value!r} ({_kind(value)}), expected something like {before!r}.")
+        raise WorkflowError(
+            f"{address} is {short(value)} ({_kind(value)}), expected something like {short(before)}."
+        )
     return value
 
 
 def _number(value: Any) -> int | float | None:
     if isinstance(value, str):
-        try:
-            return int(value)  # not by way of float, which has no room for a seed's 64 bits
-        except ValueError:
-            pass
-        try:
-            value = float(value)
-        except ValueError:
-            return None
-        # Spreadsheets write whole numbers as 5.0 and 1E+9.
-        value = int(value) if value.is_integer() and abs(value) < 2**53 else value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        value = _read_number(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value
+    # No server has room for more than 64 bits, nor isfinite() for any whole number.
+    fits = -(2**63) <= value < 2**64 if isinstance(value, int) else math.isfinite(value)
+    return value if fits else None
+
+
+def _read_number(text: str) -> int | float | None:
+    try:
+        return int(text)  # not by way of float, which has no room for a seed's 64 bits
+    except ValueError:
+        pass
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    # Spreadsheets write whole numbers as 5.0 and 1E+9.
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
 
 
 def _kind(value: Any) -> str:

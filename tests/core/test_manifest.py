@@ -1,12 +1,16 @@
-"""Manifests: rows as CSV and JSONL, mistakes named before anything runs, and what counts as done."""
+"""Manifests: rows as CSV and JSONL, and mistakes named before anything runs."""
 
 import json
+import ntpath
+import os
+import sys
 
 import pytest
 from PIL import Image
 
-from zsamb_core import manifest, run
-from zsamb_core.manifest import ManifestError, is_done, keep, prepare, prepare_rows, read_manifest
+from zsamb_core import run
+from zsamb_core.manifest import ManifestError, prepare_rows, read_manifest
+from zsamb_core.names import is_folder_name
 
 WORKFLOW = {
     "1": {"class_type": "KSampler", "inputs": {"seed": 1, "cfg": 5.0}, "_meta": {"title": "Sampler"}},
@@ -25,10 +29,6 @@ def write(tmp_path, text, name="rows.csv", encoding="utf-8"):
     path = tmp_path / name
     path.write_text(text, encoding=encoding, newline="")
     return path
-
-
-def job(tmp_path, values=(), pictures={}):
-    return prepare(WORKFLOW, "cat", "row 1", tmp_path / "out" / "cat", list(values), pictures)
 
 
 def test_both_kinds_say_the_same(tmp_path, picture):
@@ -83,19 +83,21 @@ def test_every_bad_row_is_named_and_none_is_run(tmp_path, picture):
         ("name,seed\na,1\n", "columns .'name', 'seed'., expected one named 'output'"),
         ("output;seed\na;1\n", "expected one named 'output' among them, with commas"),
         ("output,seed,seed\na,1,2\n", "columns .'seed'.; each needs a name of its own"),
-        ("output,\na,1\n", "columns without a name"),
+        ("output,\na,1\n", "2 cells, expected 1 as in the first line"),
         ("output,seed\n", "no rows in it"),
         ("", "expected one named 'output'"),
+        ("output,\na,\n", None),
+        ("output,,seed\na,,1\n", "columns without a name"),
         ("output,seed\n,1\n", r"row 1 \(line 2\): output is None"),
         ("output,seed\na,1\nA,2\n", r"row 2 \(line 3\): output is 'A', as in row 1 \(line 2\)"),
-        ("output,image:3\na,\nb,\n", None),
+        ("output\na\u0301\n\xc1\n", r"row 2 \(line 3\): output is '\xc1', as in row 1"),
         ('output,prompts\na,"b\n', "cannot be read"),
     ],
 )
 def test_tables_that_are_not_manifests(tmp_path, text, said):
     path = write(tmp_path, text)
     if said is None:
-        assert len(read_manifest(path)) == 2
+        assert len(read_manifest(path)) == 1
         return
     with pytest.raises(ManifestError, match=said):
         read_manifest(path)
@@ -109,6 +111,9 @@ def test_tables_that_are_not_manifests(tmp_path, text, said):
         ('{"output": "b", "seed": 1, "seed": 2}', "a name stands twice"),
         ('{"output": 5}', "output is 5, expected a name"),
         ('{"output": "b", "image:3": ["x.png"]}', "expected a picture file"),
+        ('{"output": "b", "seed": ' + "[" * 900 + "]" * 900 + "}", "nested more than 200 levels deep"),
+        ('{"output": "b", "seed": ' + "[" * 99999 + "]" * 99999 + "}", "nested more than 200 levels deep"),
+        ('{"output": "b", "seed": ' + "9" * 5000 + "}", "not JSON"),
     ],
 )
 def test_lines_that_are_not_rows(tmp_path, line, said):
@@ -116,12 +121,125 @@ def test_lines_that_are_not_rows(tmp_path, line, said):
         read_manifest(write(tmp_path, f'{{"output": "a"}}\n{line}\n', "rows.jsonl"))
 
 
-@pytest.mark.parametrize(
-    "name", ["../up", "a/b", "a\\\\b", ".hidden", "..", "nul", "COM1.x", "a:b", "a.", " a"]
-)
+BAD = ["../up", "a/b", "a\\b", ".hidden", "..", "a:b", "a.", " a", "a ", "a\tb", "a\0b", "a\ud800", "?"]
+KEPT_BY_WINDOWS = [
+    "nul",
+    "COM1.x",
+    "com\xb9",
+    "LPT\xb3.png",
+    "CONIN$",
+    "conout$.txt",
+    "con .txt",
+    "Aux  .a.b",
+]
+GOOD = [
+    "common",
+    "com",
+    "com10",
+    "conin",
+    "nul1",
+    "\u9ce5 \u732b",
+    "caf\xe9",
+    "e\u0301t\xe9",
+    "\U0001f408",
+    "a.b",
+]
+
+
+@pytest.mark.parametrize("name", [*BAD, *KEPT_BY_WINDOWS])
 def test_outputs_stay_in_their_folder(tmp_path, name):
+    line = json.dumps({"output": name})
     with pytest.raises(ManifestError, match="expected a folder name"):
-        read_manifest(write(tmp_path, f'{{"output": "{name}"}}', "rows.jsonl"))
+        read_manifest(write(tmp_path, line, "rows.jsonl"))
+
+
+def test_names_of_every_script_are_taken():
+    assert all(map(is_folder_name, GOOD)) and not any(map(is_folder_name, ["", *BAD, *KEPT_BY_WINDOWS]))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="Python says so itself from 3.13 on")
+def test_what_windows_keeps_is_what_python_says():
+    for name in [*BAD, *KEPT_BY_WINDOWS, *GOOD, *(f"{d}{i}" for d in ("com", "LPT") for i in range(20))]:
+        assert not (ntpath.isreserved(name) and is_folder_name(name)), name
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_manifests_in_the_encodings_that_files_come_in(tmp_path, encoding, kind):
+    text = 'output,prompts\n\u732b,"\u043a\u043e\u0442, caf\xe9"\n'
+    if kind == "jsonl":
+        row = {"output": "\u732b", "prompts": "\u043a\u043e\u0442, caf\xe9"}
+        text = json.dumps(row, ensure_ascii=False)
+    mark = "\ufeff" if encoding in ("utf-16-le", "utf-16-be") else ""
+    (job,) = prepare_rows(write(tmp_path, mark + text, f"rows.{kind}", encoding), WORKFLOW, tmp_path, [], {})
+    assert job.name == "\u732b" and job.folder == tmp_path / "\u732b"
+    assert job.workflow["2"]["inputs"]["prompts"] == "\u043a\u043e\u0442, caf\xe9"
+
+
+def test_rows_and_columns_of_empty_cells_are_not_there(tmp_path, picture):
+    """As spreadsheets write them behind a table."""
+    path = write(tmp_path, "output,seed,image:3,,\na,5,red.png,,\n,,,,\n , ,,,\n\nb,,,,\n,,,,\n")
+    a, b = read_manifest(path)
+    assert (a.output, a.values, b.output, b.values) == ("a", {"seed": "5"}, "b", {})
+    assert b.place == "row 2 (line 6)"
+    with pytest.raises(ManifestError, match=r"row 1 \(line 2\): output is None"):
+        read_manifest(write(tmp_path, "output,seed\n,5\n"))
+    with pytest.raises(ManifestError, match="no rows in it"):
+        read_manifest(write(tmp_path, "output,seed\n,\n,\n"))
+
+
+def test_pictures_that_are_none_are_named(tmp_path):
+    """None is waited for, and none ends the command otherwise than by a message."""
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR")
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "huge.png")
+    names = [
+        "folder.png",
+        "empty.png",
+        "cut.png",
+        "huge.png",
+        "absent.png",
+        "\ud800.png",
+        "a\0.png",
+        "n" * 300,
+    ]
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.png")
+        names.append("pipe.png")
+    rows = [{"output": f"row{i}", "image:3": name} for i, name in enumerate(names)]
+    path = write(tmp_path, "\n".join(map(json.dumps, rows)), "rows.jsonl")
+    with pytest.raises(ManifestError) as error:
+        prepare_rows(path, WORKFLOW, tmp_path, [], {})
+    lines = str(error.value).splitlines()[1:]
+    assert len(lines) == len(names) and all("not a picture file that can be read (" in line for line in lines)
+    assert "exceeds limit" in lines[3] and "make it smaller" in lines[3]
+    assert "a folder, a pipe or a device" in lines[0] and "a folder, a pipe or a device" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    "values, said",
+    [
+        ({"seed": 10**4000}, r"seed is 1000.*\.\.\. \(4001 characters\), expected a number such as 1"),
+        ({"seed": "9" * 4000}, r"seed is '9999.*\.\.\. \(4002 characters\), expected a number such as 1"),
+        ({"seed": "9" * 5000}, "expected a number such as 1"),
+        ({"seed": 2**64}, "expected a number such as 1"),
+        ({"seed": -(2**64)}, "expected a number such as 1"),
+        ({"prompts": "a \ud83d cat"}, r"prompts is 'a \\ud83d cat': half of a character, expected text"),
+        ({"prompts": ["a cat", "\udc08"]}, "half of a character"),
+        ({"Prompts\ud800.seed": 1}, "no node of the workflow has the id or title"),
+    ],
+)
+def test_values_that_no_server_takes(tmp_path, values, said):
+    path = write(tmp_path, json.dumps({"output": "a", **values}), "rows.jsonl")
+    with pytest.raises(ManifestError, match=said):
+        prepare_rows(path, WORKFLOW, tmp_path, [], {})
+
+
+def test_a_seed_of_64_bits_is_taken(tmp_path):
+    path = write(tmp_path, f"output,seed\na,{2**64 - 1}\n")
+    (job,) = prepare_rows(path, WORKFLOW, tmp_path, [], {})
+    assert job.workflow["1"]["inputs"]["seed"] == 2**64 - 1
 
 
 def test_other_files_are_no_manifests(tmp_path):
@@ -131,56 +249,6 @@ def test_other_files_are_no_manifests(tmp_path):
         read_manifest(tmp_path / "absent.csv")
     with pytest.raises(ManifestError, match="cannot be read"):
         read_manifest(write(tmp_path, "output\n\u00e9", encoding="latin-1"))
-
-
-def test_done_is_what_was_written_whole_with_these_inputs(tmp_path, picture):
-    mine = job(tmp_path, [("seed", 5)], {"3": picture})
-    assert not is_done(mine)
-    paths = keep(mine, "http://a", [("x_00001_.png", b"one"), ("x_00002_.PNG", b"two!")])
-    assert [p.name for p in paths] == ["001.png", "002.png"] and paths[1].read_bytes() == b"two!"
-    assert is_done(mine) and not list(mine.folder.glob("*.part"))
-    assert not is_done(job(tmp_path, [("seed", 6)], {"3": picture}))
-    Image.new("RGB", (8, 8), "green").save(picture)
-    assert not is_done(job(tmp_path, [("seed", 5)], {"3": picture}))
-    paths[1].write_bytes(b"two")  # cut short
-    assert not is_done(mine)
-    paths[1].unlink()
-    assert not is_done(mine)
-    keep(mine, "http://a", [("y.png", b"one")])
-    assert is_done(mine) and not paths[1].exists()
-    for broken in ("", "{", "[]", '{"files": 3}'):
-        (mine.folder / manifest.RECORD).write_text(broken)
-        assert not is_done(mine)
-
-
-def test_a_row_that_is_stopped_while_it_is_written_is_not_done(tmp_path, monkeypatch):
-    """At every step of the writing; also when it replaces a complete earlier run."""
-    mine = job(tmp_path)
-    own = tmp_path / "out" / "cat" / "notes.txt"
-    keep(mine, "", [("x.png", b"old")])
-    own.write_text("kept")
-
-    class Stopped(Exception):
-        pass
-
-    write_one, files = manifest._write, [("x.png", b"new"), ("x.png", b"more")]
-    for last in range(3):
-        calls = []
-
-        def stop(path, content, calls=calls, last=last):
-            calls.append(path)
-            if len(calls) > last:
-                path.with_name(path.name + ".part").write_bytes(content[:1])
-                raise Stopped
-            write_one(path, content)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(manifest, "_write", stop)
-            with pytest.raises(Stopped):
-                keep(mine, "", files)
-        assert len(calls) == last + 1 and not is_done(mine)
-    keep(mine, "", files)
-    assert is_done(mine) and not list(mine.folder.glob("*.part")) and own.read_text() == "kept"
 
 
 @pytest.mark.parametrize(

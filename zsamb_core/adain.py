@@ -26,11 +26,12 @@ def statistics(x: Tensor, mask: Tensor | None = None) -> Statistics:
     """Of all tokens of ``x`` (..., N, C), or of each as far as ``mask`` (..., N), 0 to 1, counts it.
 
     The weighted variance is the unbiased one for reliability weights: a mask of ones gives the plain result,
-    and so does any constant.
+    and so does any constant. One token has no variance, where the unbiased one would be 0 / 0.
     """
     x = x.float()
     if mask is None:
-        variance, mean = torch.var_mean(x, dim=-2, keepdim=True)
+        correction = min(1, x.shape[-2] - 1)
+        variance, mean = torch.var_mean(x, dim=-2, keepdim=True, correction=correction)
     else:
         m = mask.float().unsqueeze(-1)
         total = m.sum(-2, keepdim=True).clamp_min(EPS)

@@ -248,6 +248,30 @@ def test_statistics_of_several_references_are_mixed_by_weight():
     torch.testing.assert_close(same.mean, a.mean)
 
 
+@pytest.mark.parametrize("mask", [None, torch.ones(1, 1), torch.full((1, 1), 0.3)])
+def test_one_token_has_no_spread(mask):
+    """Its deviation is the root of eps, and what is normalised by it takes the target's mean."""
+    x, target = rows(2, 1, seed=1).float(), statistics(rows(30, seed=2).float() * 2 + 1)
+    for counted in (None, mask):
+        own = statistics(x, counted)
+        torch.testing.assert_close(own.mean, x)
+        torch.testing.assert_close(own.deviation, torch.full_like(x, math.sqrt(1e-5)))
+    moved = adain(x, target)
+    torch.testing.assert_close(moved, target.mean.expand_as(x), rtol=0, atol=1e-4)
+    towards_one = adain(rows(2, 20, seed=3).float(), statistics(x[:1]))
+    assert (towards_one - x[:1]).abs().max() < 0.02
+    assert statistics(rows(2, 2, seed=1)).deviation.isfinite().all()
+
+
+def test_a_mask_over_one_token_moves_that_token():
+    x, target = rows(2, 20, seed=1).float(), statistics(rows(30, seed=2).float() * 2 + 1)
+    mask = torch.zeros(2, 20)
+    mask[:, 3] = 1
+    out = adain_regions(x, [(target, mask)])
+    torch.testing.assert_close(out[:, 3], target.mean.expand(2, -1), rtol=0, atol=1e-4)
+    torch.testing.assert_close(out[:, 4:], x[:, 4:], rtol=0, atol=1e-6)
+
+
 def test_a_mask_of_one_value_is_no_mask():
     x, target = rows(2, 20, seed=1), statistics(rows(30, seed=2) * 2 + 1)
     masked = adain_regions(x, [(target, torch.ones(1, 20))], 0.7)

@@ -54,6 +54,15 @@ def test_weight_0_and_itself_are_the_plain_norm():
     torch.testing.assert_close(shared(x, [(x, 1.0)]), plain, rtol=0, atol=1e-6)
 
 
+def test_one_element_has_no_spread():
+    """A picture of one pixel whose groups are single channels, alone and with a reference of its size."""
+    x, reference = pictures(2, 1, 1, 1), pictures(1, 1, 1, 2)
+    for others in ([], [(group_statistics(reference, CHANNELS), 1.0)]):
+        pooled = pool(group_statistics(x, CHANNELS), others)
+        assert group_norm(x, pooled, WEIGHT, BIAS, 1e-5).isfinite().all()
+        assert (pooled.variance > 0).all() == bool(others)
+
+
 def test_half_precision_statistics_are_taken_in_fp32():
     x = (pictures(1, 64, 64, 1) * 100 + 3000).half()
     expected = F.group_norm(x.double(), GROUPS, WEIGHT.double(), BIAS.double(), 1e-5)

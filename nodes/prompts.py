@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..zsamb_core.prompts import prompt_lines
+from ._host.batch_part import part_of_prompts
 from ._host.conditioning import encode_rows
 
 
@@ -23,6 +24,7 @@ class PromptSet(io.ComfyNode):
                 io.String.Input(
                     "prompts",
                     multiline=True,
+                    dynamic_prompts=True,
                     default="a cat\na house\na boat\na flower",
                     tooltip="One picture per line. Empty lines do not count.",
                 ),
@@ -48,4 +50,38 @@ class PromptSet(io.ComfyNode):
         return io.NodeOutput(encode_rows(clip, lines), len(lines))
 
 
-NODES = [PromptSet]
+class PromptSetPart(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ZSAMB_PromptSetPart",
+            display_name="Prompt Set Part",
+            category="style/Z-SAMB",
+            description=(
+                "The prompts of a part of a batch, after Rebatch Latents or Latent From Batch. A sampler by"
+                " itself gives every part the first prompts. Not needed where SharedAttention Patch or"
+                " StyleBlockIPAdapter is on the model, which do this themselves."
+            ),
+            search_aliases=["rebatch", "batch prompts", "prompt list", "batch index", "Z-SAMB"],
+            inputs=[
+                io.Conditioning.Input(
+                    "conditioning", tooltip="From Prompt Set: one row for each picture of the whole batch."
+                ),
+                io.Latent.Input(
+                    "latent",
+                    tooltip="A part of the batch. Its numbers (batch_index) say which pictures it holds.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="conditioning", tooltip="The rows of those pictures. For the sampler."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, conditioning, latent) -> io.NodeOutput:
+        return io.NodeOutput(part_of_prompts(conditioning, latent, "Prompt Set Part"))
+
+
+NODES = [PromptSet, PromptSetPart]

@@ -1,17 +1,20 @@
 """StyleAligned: shared self-attention, and AdaIN on queries and keys."""
 
+import logging
+
 from comfy_api.latest import io
 
 from ..zsamb_core.layers import left_alone, parse_blocks
-from ..zsamb_core.options import PRESETS, AdaIN, Share
+from ..zsamb_core.options import PRESETS, AdaIN, Share, authors_preset
 from ._host.sdxl import attention_layers, require_sdxl
-from ._host.style_aligned import with_style
+from ._host.style_aligned import style_options, with_style
 
 # STYLE_REFERENCE carries a zsamb_core.reference.StyleReference, immutable: paths x(sigma), their
 # conditionings, weights, shifts and scales.
 STYLE_REFERENCE = io.Custom("STYLE_REFERENCE")
 CATEGORY = "style/Z-SAMB"
 REFERENCE, EVERYONE = "reference", "all pictures"
+AUTO, CUSTOM = "auto", "custom"
 SHIFT = io.Float.Input(
     "score_shift",
     default=0.6931,
@@ -105,13 +108,14 @@ class SharedAttention(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "preset",
-                    options=[*PRESETS, "custom"],
-                    default="normal",
+                    options=[AUTO, *PRESETS, CUSTOM],
+                    default=AUTO,
                     tooltip=(
-                        "Shift and scale of the reference's attention logits. normal: shift ln 2, scale 1,"
-                        " the authors' for a reference picture. famous: shift 0, scale 0.5, theirs for"
-                        " pictures that the model knows by heart and would copy. none: 0 and 1, the paper's"
-                        " equation. custom: the two numbers below."
+                        "Shift and scale of the reference's attention logits. auto: normal with a reference,"
+                        " none from prompts alone, as in the authors' notebooks. normal: shift ln 2, scale 1,"
+                        " theirs for a reference picture. famous: shift 0, scale 0.5, theirs for pictures"
+                        " that the model knows by heart and would copy. none: 0 and 1, the paper's equation,"
+                        " theirs for prompts alone. custom: the two numbers below."
                     ),
                 ),
                 SHIFT,
@@ -158,6 +162,28 @@ class SharedAttention(io.ComfyNode):
                         " it off for SDXL prompts and on in their notebook for a reference picture."
                     ),
                 ),
+                io.Boolean.Input(
+                    "control_first",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip=(
+                        "From prompts alone: ControlNets act on the first picture too. Off, as published:"
+                        " there it gives the style, and the others take the structure."
+                    ),
+                ),
+                io.Int.Input(
+                    "pictures_at_once",
+                    default=0,
+                    min=0,
+                    max=4096,
+                    optional=True,
+                    advanced=True,
+                    tooltip=(
+                        "How many pictures of the batch are in the model together. 0: all. Fewer need less"
+                        " memory and more time, and the set keeps its style. Not with share all pictures."
+                    ),
+                ),
             ],
             outputs=[io.Model.Output(display_name="model")],
         )
@@ -177,22 +203,65 @@ class SharedAttention(io.ComfyNode):
         end_percent,
         share_group_norm,
         reference=None,
+        control_first=False,
+        pictures_at_once=0,
     ) -> io.NodeOutput:
         node = "SharedAttention Patch"
         require_sdxl(model, node)
         check_window(start_percent, end_percent, node)
-        shift, scale = PRESETS.get(preset, (score_shift, score_scale))
+        everyone = share == EVERYONE
+        if everyone and pictures_at_once:
+            raise ValueError(
+                f"{node}: pictures_at_once is {pictures_at_once} and share is {EVERYONE}, whose pictures must"
+                f" all be in the model together. Set pictures_at_once to 0, or share to {REFERENCE}."
+            )
+        chosen = authors_preset(reference is not None) if preset == AUTO else preset
+        shift, scale = PRESETS.get(chosen, (score_shift, score_scale))
+        layers = sharing_layers(model, node, blocks, only_self_level)
+        if style_options(model).share is not None and strength:
+            logging.warning(
+                f"{node}: the model has a {node} already, and this one takes its place, reference and all. To"
+                " join references chain Style Reference."
+            )
+        if reference is None and strength:
+            logging.info(
+                f"{node}: no reference is connected: "
+                + ("all pictures of the batch see each other." if everyone else "the first picture is it.")
+            )
+        tell_ignored(node, preset, score_shift, score_scale)
+        if everyone and reference is None and preset not in (AUTO, "none"):
+            logging.warning(f"{node}: preset {preset} does nothing with share {EVERYONE} and no reference.")
+        if layers is not None and not layers:
+            logging.warning(
+                f"{node}: only_self_level is {only_self_level:g}: no layer shares, and the patch is off."
+            )
         return io.NodeOutput(
             with_style(
                 model,
                 node,
                 reference=reference,
-                share=Share(strength, shift, scale, everyone=share == EVERYONE),
-                layers=sharing_layers(model, node, blocks, only_self_level),
+                share=Share(strength, shift, scale, everyone=everyone),
+                layers=layers,
                 start=start_percent,
                 end=end_percent,
                 group_norm=share_group_norm,
+                control_first=control_first,
+                at_once=pictures_at_once,
             )
+        )
+
+
+def tell_ignored(node: str, preset: str, shift: float, scale: float) -> None:
+    """Log a score shift or scale that was typed beside a preset, which does not read it."""
+    typed = [
+        f"{field.id} {value:g}"
+        for field, value in ((SHIFT, shift), (SCALE, scale))
+        if value not in (field.default, *PRESETS.get(preset, ()))
+    ]
+    if preset != CUSTOM and typed:
+        logging.warning(
+            f"{node}: {' and '.join(typed)} do{'' if len(typed) > 1 else 'es'} nothing with preset {preset}."
+            f" Choose preset {CUSTOM}."
         )
 
 
@@ -249,7 +318,16 @@ class AdaINQueries(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, queries, keys, values, strength) -> io.NodeOutput:
-        return io.NodeOutput(with_style(model, "AdaIN Queries", adain=AdaIN(queries, keys, values, strength)))
+        node = "AdaIN Queries"
+        if not (strength and (queries or keys or values)):
+            logging.warning(
+                f"{node}: "
+                + ("queries, keys and values are all off" if strength else "strength is 0")
+                + ": no statistics are matched, those of SharedAttention Patch neither."
+            )
+        if style_options(model).adain is not None:
+            logging.warning(f"{node}: the model has {node} already, and this one takes its place.")
+        return io.NodeOutput(with_style(model, node, adain=AdaIN(queries, keys, values, strength)))
 
 
 NODES = [SharedAttention, AdaINQueries]

@@ -14,6 +14,13 @@ PRESETS = {
 }
 
 
+def authors_preset(reference: bool) -> str:
+    """Of their notebooks: for a picture from outside as the reference, and for sets from prompts alone, with
+    a ControlNet or without.
+    """
+    return "normal" if reference else "none"
+
+
 @dataclass(frozen=True)
 class AdaIN:
     """Which projections take the reference's statistics, and how far (0 to 1)."""
@@ -49,7 +56,8 @@ class StyleOptions:
     but no AdaIN where everyone sees everyone.
 
     Without a reference the first image of the batch is the reference. ``layers`` None means all; ``start``
-    and ``end`` are parts of the schedule, 0 to 1.
+    and ``end`` are parts of the schedule, 0 to 1. ``control_first``: ControlNets act on that first image too;
+    as published they do not. ``at_once``: so many images of a batch go through the model together, 0 for all.
     """
 
     share: Share | None = None
@@ -59,6 +67,8 @@ class StyleOptions:
     start: float = 0.0
     end: float = 1.0
     group_norm: bool = False
+    control_first: bool = False
+    at_once: int = 0
 
     def resolved(self) -> "StyleOptions":
         """With the default AdaIN filled in, and parts that do nothing dropped."""

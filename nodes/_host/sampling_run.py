@@ -5,29 +5,68 @@ one too. The names that it gives them do.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import uuid4
 
 from comfy.patcher_extension import WrappersMP
+
+from .batch_part import PICTURES, pick_prompts, pictures_of
 
 KEY = "zsamb_sampling_run"
 
 
 @dataclass(frozen=True)
 class SamplingRun:
-    """``names`` and ``areas`` of cond entries by their identity; the latents' ``shape``; ``placed``: what
-    patches keep on the device until the run ends.
+    """``names`` and ``areas`` of cond entries by their identity; the latents' ``shape``; ``pictures``: which
+    of a set they are, None where nothing tells; ``placed``: what patches keep on the device until the run
+    ends.
     """
 
     names: dict
     areas: dict
     shape: tuple[int, ...]
+    pictures: tuple[int, ...] | None = None
     placed: dict = field(default_factory=dict)
 
 
-def watch(model) -> None:
-    """Have the runs of a MODEL clone noted."""
+def watch(model, node: str) -> None:
+    """Have the runs of a MODEL clone noted. ``node``: whose name its log lines have. Wrappers of
+    OUTER_SAMPLE that ask for the pictures come after.
+    """
     if KEY not in model.wrappers.get(WrappersMP.SAMPLER_SAMPLE, {}):
-        model.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, note_run)
+        for kind, wrappers in watchers(node).items():
+            model.add_wrapper_with_key(kind, KEY, wrappers)
+
+
+def watchers(node: str) -> dict:
+    """By the host's kinds."""
+    return {WrappersMP.OUTER_SAMPLE: partial(note_pictures, node), WrappersMP.SAMPLER_SAMPLE: note_run}
+
+
+def note_pictures(
+    node,
+    executor,
+    noise,
+    latent_image,
+    sampler,
+    sigmas,
+    denoise_mask=None,
+    callback=None,
+    disable_pbar=False,
+    seed=None,
+    **kwargs,
+):
+    """OUTER_SAMPLE wrapper: find out which pictures of a set are drawn, and give them their prompts."""
+    guider = executor.class_obj
+    transformer_options = guider.model_options["transformer_options"]
+    if PICTURES not in transformer_options:  # else by the model's wrapper and a hook's
+        pictures = pictures_of(noise, seed)
+        pick_prompts(guider.conds, pictures, len(noise), node)
+        # The guider's model options are this run's own copy; the host puts the originals back afterwards.
+        guider.model_options["transformer_options"] = {**transformer_options, PICTURES: pictures}
+    return executor(
+        noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed, **kwargs
+    )
 
 
 def note_run(executor, guider, sigmas, extra_args, callback, noise, *args, **kwargs):
@@ -46,7 +85,8 @@ def note_run(executor, guider, sigmas, extra_args, callback, noise, *args, **kwa
                 entries[i] = entry = {**entry, "uuid": uuid4()}
             names[entry["uuid"]] = name
     areas = {entry["uuid"]: entry.get("area") for entries in guider.conds.values() for entry in entries}
-    run = SamplingRun(names, areas, tuple(noise.shape))
+    pictures = model_options["transformer_options"].get(PICTURES)
+    run = SamplingRun(names, areas, tuple(noise.shape), pictures)
     transformer_options = {**model_options["transformer_options"], KEY: run}
     extra_args = {
         **extra_args,

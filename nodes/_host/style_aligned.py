@@ -21,6 +21,7 @@ from comfy.samplers import encode_model_conds
 
 from ...zsamb_core.options import StyleOptions
 from ...zsamb_core.reference import Reference, normalised_weights
+from .batch_part import PICTURES, numbered, rows_of
 from .sampling_run import watch
 from .sdxl import attention_blocks, require_additive_noise, require_sdxl
 from .style_call import RUN, STYLE_IMAGES, Run, apply_with_references
@@ -48,8 +49,8 @@ def with_style(model, node: str, **changes):
         refuse_foreign_attention(options, blocks, node)
         for name, number in blocks:
             clone.set_model_attn1_replace(attend, name, number)
+        watch(clone, node)
         clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, OPTIONS, sample_in_style)
-        watch(clone)
         clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, OPTIONS, count_references)
         clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, OPTIONS, apply_with_references)
     options = replace(style_options(clone), **changes)
@@ -110,6 +111,7 @@ def sample_in_style(executor, noise, latent_image, *args, **kwargs):
     if not options.active:
         return executor(noise, latent_image, *args, **kwargs)
     run = prepare_run(model, options, transformer_options, noise)
+    tell(run, transformer_options.get(PICTURES))
     # The guider's model options are this run's own copy; the host puts the originals back afterwards.
     guider.model_options["transformer_options"] = {**transformer_options, RUN: run}
     try:
@@ -123,11 +125,16 @@ def prepare_run(model, options: StyleOptions, transformer_options: dict, noise: 
     blocks = attention_blocks(model)
     refuse_foreign_attention(transformer_options, blocks, NODE)
     size = (int(noise.shape[-2]), int(noise.shape[-1]))
+    pictures = transformer_options.get(PICTURES)
     references, weights, conds = (), (), ()
     if options.reference is not None:
         require_additive_noise(model, NODE)
         try:
             references = options.reference.counted()
+            references = tuple(
+                replace(r, mask=None if r.mask is None else rows_of(r.mask, pictures, len(noise)))
+                for r in references
+            )
             references = tuple(r.to(model.load_device) for r in references)
             weights = tuple(normalised_weights(references, size))
         except ValueError as error:
@@ -146,8 +153,27 @@ def prepare_run(model, options: StyleOptions, transformer_options: dict, noise: 
         references=references,
         weights=weights,
         mean_weights=tuple(float(w.mean()) if isinstance(w, torch.Tensor) else w for w in weights),
+        logits=tuple((r.shift, r.scale) for r in references),
         conds=conds,
     )
+
+
+def tell(run: Run, pictures: tuple[int, ...] | None) -> None:
+    """Log what a user may not have meant of a set from prompts alone."""
+    if run.references:
+        return
+    if run.batch == 1 and pictures in (None, (0,)):
+        logging.warning(
+            f"{NODE}: one picture and no reference: there is nothing to share with, and this is the model's"
+            " own picture. Connect a reference, or draw several pictures in one batch."
+        )
+    elif run.led_by_first and pictures is not None and pictures[0] != 0:
+        logging.warning(
+            f"{NODE}: {numbered(pictures)} of a set without its first picture, and without a reference:"
+            f" {numbered(pictures[:1])} sets the style here. For one style in all parts, draw the whole batch"
+            " with pictures_at_once, or record the first picture with KSampler (Record Reference) and connect"
+            " that as the reference."
+        )
 
 
 def check_reference(reference: Reference, weight, noise: torch.Tensor) -> None:
@@ -186,7 +212,11 @@ def count_references(executor, model, noise_shape, *args, model_options=None, **
     layers for both its prompts is about what two rows of its size need.
     """
     run = (model_options or {}).get("transformer_options", {}).get(RUN)
-    if run is not None and run.references:
+    if run is not None:
         pictures = sum(r.path.points[0].numel() for r in run.references) / math.prod(noise_shape[1:])
-        noise_shape = [noise_shape[0] + math.ceil(2 * pictures), *noise_shape[1:]]
+        batch = noise_shape[0]
+        if 0 < run.options.at_once < batch:
+            # The first picture leaves as much, where it is the reference.
+            batch, pictures = run.options.at_once, pictures if run.references else 1
+        noise_shape = [batch + math.ceil(2 * pictures), *noise_shape[1:]]
     return executor(model, noise_shape, *args, model_options=model_options, **kwargs)

@@ -9,7 +9,7 @@ just the rows that the host gave them.
 
 from contextlib import nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from comfy.conds import CONDCrossAttn
@@ -19,6 +19,7 @@ from ...zsamb_core.group_norm import GroupStatistics
 from ...zsamb_core.layers import Layer
 from ...zsamb_core.options import StyleOptions
 from ...zsamb_core.reference import Reference
+from .model_parts import PART, part_of, without_first
 from .sampling_run import chunk_names, repeats
 
 RUN = "zsamb_style_run"
@@ -72,7 +73,7 @@ class Run:
 
     ``batch`` pictures of ``size`` (h, w); noise levels from ``start`` down to ``end``; ``patches``: what
     replaces self-attention, by block; per reference its weight (see `normalised_weights`), the mean of that
-    over the picture, and its model-ready conditioning by name.
+    over the picture, its own shift and scale or None, and its model-ready conditioning by name.
     """
 
     options: StyleOptions
@@ -84,8 +85,14 @@ class Run:
     references: tuple[Reference, ...] = ()
     weights: tuple = ()
     mean_weights: tuple[float, ...] = ()
+    logits: tuple[tuple[float | None, float | None], ...] = ()
     conds: tuple[dict[str, dict], ...] = ()
     bank: Bank = field(default_factory=Bank)
+
+    @property
+    def led_by_first(self) -> bool:
+        """From prompts only: the first picture is what the others look at."""
+        return not self.references and not (self.options.share is not None and self.options.share.everyone)
 
 
 @dataclass(frozen=True)
@@ -99,13 +106,14 @@ class Recording:
 @dataclass(frozen=True)
 class Sharing:
     """The current call is of ``chunks`` times ``rows`` targets; ``features`` per chunk and reference, empty
-    from prompts only.
+    from prompts only; ``pictures``: which of the batch the targets are, None for all.
     """
 
     run: Run
     chunks: int
     rows: int
     features: list[list[Features]]
+    pictures: list[int] | None = None
 
 
 # What the layers are in just now. A group norm is given nothing but its input, and torch.compile takes plain
@@ -126,10 +134,17 @@ def _apply_with_references(
     args = (x, t, c_concat, c_crossattn, control, transformer_options)
     if run is None:
         return executor(*args, **kwargs)
+    chunks = len(transformer_options["cond_or_uncond"])
+    if run.led_by_first and not run.options.control_first and isinstance(control, dict):
+        # As published: the picture that all others look at is no ControlNet's.
+        control = without_first(control, chunks, run.batch)
+        args = (x, t, c_concat, c_crossattn, control, transformer_options)
+    in_parts = 0 < run.options.at_once < run.batch and x.shape[0] == chunks * run.batch
     sigma = float(t.flatten()[0])
     if not run.end <= sigma <= run.start:
+        if in_parts:
+            return by_parts(executor, run, chunks, None, args, kwargs)
         return executor(*args, **kwargs)
-    chunks = len(transformer_options["cond_or_uncond"])
     refuse_parts(run, x, chunks)
     features = []
     if run.references:
@@ -140,12 +155,48 @@ def _apply_with_references(
         missing = [(n, j) for n in dict.fromkeys(names) for j in everyone if (n, j) not in bank]
         record(executor, run, bank, missing, x, t, transformer_options)
         features = [[bank[name, j] for j in everyone] for name in names]
+    if in_parts:
+        return by_parts(executor, run, chunks, features, args, kwargs)
     tiles = repeats(x.shape[0], chunks, run.batch)
-    token = CALL.set(Sharing(run, tiles * chunks, x.shape[0] // (tiles * chunks), tiles * features))
+    sharing = Sharing(run, tiles * chunks, x.shape[0] // (tiles * chunks), tiles * features)
+    return within(sharing, executor, args, kwargs)
+
+
+def within(call: "Recording | Sharing | None", executor, args, kwargs):
+    """A model call whose layers are in ``call``."""
+    token = CALL.set(call)
     try:
         return executor(*args, **kwargs)
     finally:
         CALL.reset(token)
+
+
+def by_parts(executor, run: Run, chunks: int, features, args, kwargs) -> torch.Tensor:
+    """The call with no more than ``at_once`` pictures of the batch in the model at a time: (chunks * batch,
+    C, h, w), as one call gives it. ``features`` of the references; empty: from prompts only; None: nothing is
+    shared at this noise level.
+    """
+    x, *others, options = args
+    out = torch.empty_like(x, dtype=torch.float32).unflatten(0, (chunks, run.batch))
+
+    def draw(call, pictures: list[int]) -> None:
+        inputs = [part_of(value, pictures, chunks, run.batch) for value in (x, *others)]
+        extra = part_of(kwargs, pictures, chunks, run.batch)
+        drawn = within(call, executor, (*inputs, {**options, PART: tuple(pictures)}), extra)
+        out[:, pictures] = drawn.unflatten(0, (chunks, -1)).to(out.dtype)
+
+    left = list(range(run.batch))
+    if features == []:
+        # The first picture goes first, and leaves in the layers what a reference leaves there.
+        recorded = [Features() for _ in range(chunks)]
+        draw(Recording(run.options, recorded), [left.pop(0)])
+        features = [[each] for each in recorded]
+        run = replace(run, weights=(1.0,), mean_weights=(1.0,), logits=((None, None),))
+    while left:
+        pictures, left = left[: run.options.at_once], left[run.options.at_once :]
+        sharing = None if features is None else Sharing(run, chunks, len(pictures), features, pictures)
+        draw(sharing, pictures)
+    return out.flatten(0, 1)
 
 
 def refuse_parts(run: Run, x: torch.Tensor, chunks: int) -> None:
@@ -178,7 +229,8 @@ def record(executor, run: Run, bank: dict, missing, x, t, transformer_options: d
     for name, j in missing:
         by_size.setdefault(run.references[j].latent_shape, []).append((name, j))
     for shape, rows in by_size.items():
-        at_once = max(1, x.numel() // shape.numel())
+        drawn = min(run.options.at_once or run.batch, run.batch) * x.numel() // run.batch
+        at_once = max(1, drawn // shape.numel())
         for i in range(0, len(rows), at_once):
             piece = rows[i : i + at_once]
             recorded = [Features() for _ in piece]
@@ -210,11 +262,8 @@ def call_with_references(executor, run: Run, rows, recorded, t, transformer_opti
         "cond_or_uncond": [0 if name == "positive" else 1 for name, _ in rows],
         "uuids": [("zsamb", name, j) for name, j in rows],
     }
-    token = CALL.set(Recording(run.options, recorded))
-    try:
-        executor(x, sigma.expand(len(x)), c_concat, context, None, options, **extra)
-    finally:
-        CALL.reset(token)
+    inputs = (x, sigma.expand(len(x)), c_concat, context, None, options)
+    within(Recording(run.options, recorded), executor, inputs, extra)
 
 
 def uncompiled():

@@ -16,7 +16,9 @@ from comfy.patcher_extension import WrappersMP
 
 from ...zsamb_core.layers import Layer
 from ...zsamb_core.style_images import Seen, StyleImages
-from .sampling_run import KEY, SamplingRun, chunk_names, note_run, repeats, watch
+from .batch_part import rows_of
+from .model_parts import PART
+from .sampling_run import KEY, SamplingRun, chunk_names, repeats, watch, watchers
 from .style_call import STYLE_IMAGES as IMAGES
 from .style_call import uncompiled
 
@@ -28,7 +30,7 @@ def with_images(model, images: StyleImages):
     clone = model.clone()
     options = clone.model_options["transformer_options"]
     clone.model_options["transformer_options"] = {**options, IMAGES: [*options.get(IMAGES, []), images]}
-    watch(clone)
+    watch(clone, NODE)
     if IMAGES not in clone.wrappers.get(WrappersMP.APPLY_MODEL, {}):
         clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, IMAGES, apply_with_images)
     return clone
@@ -37,10 +39,8 @@ def with_images(model, images: StyleImages):
 def as_hooks(images: StyleImages) -> comfy.hooks.HookGroup:
     """``images`` for the conditioning that the hooks are set on, and no other. The wrappers act on all."""
     hooks = comfy.hooks.HookGroup()
-    wrappers = {
-        WrappersMP.SAMPLER_SAMPLE: {KEY: [note_run]},
-        WrappersMP.APPLY_MODEL: {IMAGES: [apply_with_images]},
-    }
+    wrappers = {kind: {KEY: [wrapper]} for kind, wrapper in watchers(NODE).items()}
+    wrappers[WrappersMP.APPLY_MODEL] = {IMAGES: [apply_with_images]}
     scopes = comfy.hooks.EnumHookScope
     hooks.add(comfy.hooks.TransformerOptionsHook({"wrappers": wrappers}, scopes.AllConditioning))
     hooks.add(comfy.hooks.TransformerOptionsHook({IMAGES: [images]}, scopes.HookedOnly))
@@ -131,28 +131,41 @@ class Call:
 
         return self.placed((id(images), "bias", swapped, self.names, q.device, q.dtype), make)
 
-    def mask(self, images: StyleImages, size: tuple[int, int], q: torch.Tensor) -> torch.Tensor:
-        """(rows of the call, h * w, 1) at a layer's ``size`` (h, w)."""
+    def mask(
+        self, images: StyleImages, size: tuple[int, int], q: torch.Tensor, drawn: tuple[int, ...] | None
+    ) -> torch.Tensor:
+        """(rows, h * w, 1) at a layer's ``size`` (h, w); ``drawn``: which pictures of the batch, None for
+        all.
+        """
 
         def make():
             rows = torch.cat([self.chunk_mask(images, uuid) for uuid in self.uuids])
             return F.interpolate(rows, size, mode="area").flatten(1)[..., None].to(q.device, q.dtype)
 
-        window = self.options.get("context_window")
+        window, within = self.options.get("context_window"), self.options.get(PART)
         part = (window.dim, *window.index_list) if window is not None else None
-        return self.placed((id(images), size, self.uuids, self.shape, part, q.device, q.dtype), make)
+        key = (id(images), size, self.uuids, self.shape, part, within, q.device, q.dtype)
+        mask = self.placed(key, make)
+        if drawn is None or within is not None:
+            return mask
+        # This call is of all pictures, and was parted further in.
+        return mask.unflatten(0, (len(self.names), -1))[:, list(drawn)].flatten(0, 1)
 
     def chunk_mask(self, images: StyleImages, uuid) -> torch.Tensor:
         """(rows, 1, h, w): the part of the picture, and the pictures of the batch, that a chunk is of."""
         assert images.mask is not None
         height, width = (self.run.shape if self.run else self.shape)[-2:]
         mask = F.interpolate(images.mask[:, None].float(), (height, width), mode="area")
+        if self.run:
+            mask = rows_of(mask, self.run.pictures, self.run.shape[0])
         window = self.options.get("context_window")
         if window is not None:
             first = getattr(window, "causal_anchor_index", None)
             index = ([] if first is None else [first]) + list(window.index_list)
             if window.dim != 0 or len(mask) > 1:
                 mask = mask.index_select(window.dim, torch.tensor(index, device=mask.device))
+        if len(mask) > 1 and PART in self.options:
+            mask = mask[list(self.options[PART])]
         area = self.run.areas.get(uuid) if self.run else None
         if area is not None:
             h, w, top, left = area
@@ -201,7 +214,8 @@ class WithImages:
                 bias = bias.repeat_interleave(rows, 0).expand(-1, extra["n_heads"], q.shape[1], -1)
             seen = attend(q, keys, values, bias) * abs(weight)
             if images.mask is not None:
-                seen = seen * self.call.mask(images, tuple(extra["activations_shape"][-2:]), q)
+                size = tuple(extra["activations_shape"][-2:])
+                seen = seen * self.call.mask(images, size, q, extra.get(PART))
             # Images first, then the text: two adapters in either order give the same bits.
             total = seen if total is None else total + seen
         return text + total

@@ -34,8 +34,10 @@ def attend(q, k, v, extra):
     if options.layers is not None and layer not in options.layers:
         return plain(q, k, v)
     if isinstance(call, Recording):
-        for i, features in enumerate(call.rows):
-            features.layers[layer] = layer_features(q[i], k[i], v[i], options.adain)
+        # Tiling (HyperTile) makes several rows of one picture's.
+        rows = (x.reshape(len(call.rows), -1, x.shape[-1]) for x in (q, k, v))
+        for features, *seen in zip(call.rows, *rows, strict=True):
+            features.layers[layer] = layer_features(*seen, options.adain)
         return plain(q, k, v)
     # Tiling (HyperTile) makes several rows of a picture's queries, and the host's attention then reads its
     # keys in as many rows; token merging leaves queries out. The rows of a chunk are together in any case.
@@ -85,9 +87,9 @@ def with_references(call: Sharing, layer, q, k, v, extra, plain):
 
 def reference_part(call: Sharing, j: int, k, v, weight) -> Part:
     """Reference j with its own shift and scale, or the share's; weight and strength are shifts too."""
-    share, reference = call.run.options.share, call.run.references[j]
-    shift = share.shift if reference.shift is None else reference.shift
-    scale = share.scale if reference.scale is None else reference.scale
+    share, (own_shift, own_scale) = call.run.options.share, call.run.logits[j]
+    shift = share.shift if own_shift is None else own_shift
+    scale = share.scale if own_scale is None else own_scale
     shift += math.log(share.strength)
     log_weight = torch.log(weight) if isinstance(weight, torch.Tensor) else math.log(weight)
     return Part(k, v, log_weight + shift, scale)
@@ -115,9 +117,13 @@ def token_weights(call: Sharing, q, k, extra) -> list:
             f" expected {call.rows} of {h * w}, because a reference has a mask. HyperTile and token merging"
             " move tokens about; leave them out, or leave the mask out."
         )
+    weights = [
+        x[call.pictures] if call.pictures is not None and isinstance(x, torch.Tensor) and len(x) > 1 else x
+        for x in run.weights
+    ]
     return [
         F.interpolate(x[:, None], (h, w), mode="area").flatten(1) if isinstance(x, torch.Tensor) else x
-        for x in run.weights
+        for x in weights
     ]
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .scores import cosines, directions
-from .waveform import is_silent, windows
+from .waveform import floor_of, loudness, windows
 
 SHIPPED = Path(__file__).with_name("music_labels.yaml")
 GENRE = "genre"
@@ -92,8 +92,8 @@ def embed_track(model: MusicModel, track: Tensor) -> Iterator[Tensor]:
     show progress and stop. Silent ones are left out. Their mean direction is the track's, whatever its
     length; the packages' own way with long recordings takes a random part.
     """
-    parts = windows(track, model.window)
-    loud = [part for part in parts if not is_silent(part, model.rate)]
+    parts, floor = windows(track, model.window), floor_of(track, model.rate)
+    loud = [part for part in parts if loudness(part, model.rate) >= floor]
     for part in loud or parts:
         yield model.embed_sound(part)
 

@@ -10,7 +10,15 @@ from PIL import Image
 
 from .json_file import read_json
 from .said import short
-from .transformers_folder import LOCAL, by_pil, kind_of, load_tokenizer, load_whole, loading
+from .transformers_folder import (
+    LOCAL,
+    by_pil,
+    kind_of,
+    load_tokenizer,
+    load_whole,
+    loading,
+    of_transformers,
+)
 from .watch import Watch, on_every_token
 
 KINDS = {"blip": "BLIP for captions"}
@@ -68,11 +76,8 @@ def load_caption_model(folder: str | Path) -> CaptionModel:
         raise ValueError(
             f"{folder.name} is a {first}, expected a {CLASS}: a BLIP that was made for captions."
         )
-    import transformers
-
-    model = load_whole(
-        transformers.BlipForConditionalGeneration, folder, KINDS[kind], lambda k: "position_ids" in k
-    )
+    model = load_whole(of_transformers(CLASS), folder, KINDS[kind], lambda k: "position_ids" in k)
+    pictures = of_transformers("AutoImageProcessor")
     with loading(folder, KINDS[kind]):
-        processor = transformers.AutoImageProcessor.from_pretrained(folder, **by_pil(), **LOCAL)
+        processor = pictures.from_pretrained(folder, **by_pil(), **LOCAL)
     return CaptionModel(model, processor, load_tokenizer(folder, KINDS[kind]))

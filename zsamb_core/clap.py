@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .music import MusicModel
-from .transformers_folder import LOCAL, kind_of, load_tokenizer, load_whole, loading
+from .transformers_folder import LOCAL, kind_of, load_tokenizer, load_whole, loading, of_transformers
 
 KINDS = {"clap": "CLAP"}
 
@@ -52,11 +52,10 @@ def load_clap(folder: str | Path) -> MusicModel:
     """Raises ValueError that names the folder, what was found and what was expected."""
     folder = Path(folder)
     kind = kind_of(folder, KINDS, "laion/clap-htsat-unfused")
-    import transformers
-
-    model = load_whole(transformers.ClapModel, folder, KINDS[kind], lambda k: "position_ids" in k)
+    model = load_whole(of_transformers("ClapModel"), folder, KINDS[kind], lambda k: "position_ids" in k)
+    extractor = of_transformers("ClapFeatureExtractor")
     with loading(folder, KINDS[kind]):
-        features = transformers.ClapFeatureExtractor.from_pretrained(folder, **LOCAL)
+        features = extractor.from_pretrained(folder, **LOCAL)
     tokenizer = load_tokenizer(folder, KINDS[kind])
     return TransformersClap(
         model, features, tokenizer, int(features.sampling_rate), int(features.nb_max_samples)

@@ -21,7 +21,7 @@ from .extras import wanted
 from .folder_limits import refuse_files
 from .music import MusicModel
 from .said import short
-from .transformers_folder import LOCAL, loading
+from .transformers_folder import LOCAL, loading, of_transformers
 
 WIDTHS = {96: "HTSAT-tiny", 128: "HTSAT-base", 256: "HTSAT-large"}
 FETCHED = ("roberta-base", "bert-base-uncased", "facebook/bart-base")
@@ -62,13 +62,12 @@ def load_laion_clap(file: str | Path, tokenizer: Path) -> MusicModel:
             f" {', '.join(f'{k} ({v})' for k, v in WIDTHS.items())}."
         )
     fused = any(name.startswith("audio_branch.patch_embed.fusion_model") for name in state)
-    import transformers
-
     wanted_by = f"{file.name} is a checkpoint of LAION's"
     refuse_files(tokenizer)
+    roberta = of_transformers("RobertaTokenizer")
     with loading(tokenizer, "tokenizer of roberta-base"):
-        words = transformers.RobertaTokenizer.from_pretrained(tokenizer, **LOCAL)
-    config = transformers.RobertaConfig(**roberta_shape(file, state))
+        words = roberta.from_pretrained(tokenizer, **LOCAL)
+    config = of_transformers("RobertaConfig")(**roberta_shape(file, state))
     with _local(words, config):
         before = list(sys.path)
         try:
@@ -148,13 +147,11 @@ def _local(tokenizer: Any, config: Any) -> Iterator[None]:
     """
     from unittest.mock import patch
 
-    import transformers
-
     given: dict[Any, Any] = {
-        transformers.BertTokenizer: lambda: tokenizer,
-        transformers.RobertaTokenizer: lambda: tokenizer,
-        transformers.BartTokenizer: lambda: tokenizer,
-        transformers.RobertaModel: lambda: transformers.RobertaModel(config),
+        of_transformers("BertTokenizer"): lambda: tokenizer,
+        of_transformers("RobertaTokenizer"): lambda: tokenizer,
+        of_transformers("BartTokenizer"): lambda: tokenizer,
+        of_transformers("RobertaModel"): lambda: of_transformers("RobertaModel")(config),
     }
     with ExitStack() as stack:
         for cls, make in given.items():

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .said import short
 from .scores import cosines, directions
-from .waveform import is_silent, windows
+from .waveform import floor_of, loudness, windows
 from .yaml_file import read_yaml
 
 SHIPPED = Path(__file__).with_name("music_labels.yaml")
@@ -99,8 +99,8 @@ def embed_track(model: MusicModel, track: Tensor) -> Iterator[Tensor]:
     show progress and stop. Silent ones are left out. Their mean direction is the track's, whatever its
     length; the packages' own way with long recordings takes a random part.
     """
-    parts = windows(track, model.window)
-    loud = [part for part in parts if not is_silent(part, model.rate)]
+    parts, floor = windows(track, model.window), floor_of(track, model.rate)
+    loud = [part for part in parts if loudness(part, model.rate) >= floor]
     for part in loud or parts:
         yield model.embed_sound(part)
 

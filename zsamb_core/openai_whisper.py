@@ -11,19 +11,26 @@ from torch import Tensor
 
 from . import torch_file
 from .extras import wanted
+from .rounds import Once, Rounds
 from .said import short
 from .speech import (
     COMPRESSION,
+    HOP,
     LOGPROB,
     NO_SPEECH,
+    RATE,
     TEMPERATURES,
+    WINDOW,
     Progress,
     SpeechModel,
     Transcript,
     audible,
     left_out,
+    segment,
+    spoken_from,
 )
 from .watch import Watch
+from .waveform import floor_of
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,12 @@ class OpenAIWhisper:
     def heard(
         self, track: Tensor, language: str | None, translate: bool, watch: Watch, progress: Progress
     ) -> Transcript:
+        watched, floor = _Watched(self.model, watch, progress), floor_of(track, RATE)
+        begin = spoken_from(track)
+        if language is None and begin and self.languages:  # else the package itself looks at the beginning
+            language = self._spoken(track[begin : begin + WINDOW])
         found = self.package.transcribe(
-            _Watched(self.model, watch, progress),
+            watched,
             track,
             language=language,
             task="translate" if translate else "transcribe",
@@ -54,13 +65,21 @@ class OpenAIWhisper:
             fp16=next(self.model.parameters()).dtype == torch.float16,
             verbose=None,
         )
-        kept = [s for s in found["segments"] if audible(track, float(s["start"]), float(s["end"]))]
+        kept = [s for s in found["segments"] if audible(track, float(s["start"]), float(s["end"]), floor)]
         return Transcript(
             " ".join("".join(s["text"] for s in kept).split()),
             found["language"],
-            [{"start": float(s["start"]), "end": float(s["end"]), "text": s["text"].strip()} for s in kept],
-            left_out(len(found["segments"]) - len(kept)),
+            [segment(track, float(s["start"]), float(s["end"]), s["text"]) for s in kept],
+            [*left_out(len(found["segments"]) - len(kept)), *watched.rounds.said()],
         )
+
+    def _spoken(self, track: Tensor) -> str:
+        """The code of the language in a track of one window."""
+        parameter = next(self.model.parameters())
+        mel = self.package.log_mel_spectrogram(track, self.model.dims.n_mels, padding=WINDOW)
+        mel = self.package.pad_or_trim(mel, WINDOW // HOP).to(parameter.device, parameter.dtype)
+        _, likely = self.model.detect_language(mel)
+        return str(max(likely, key=likely.get))
 
 
 class _Watched:
@@ -68,16 +87,20 @@ class _Watched:
 
     def __init__(self, model: Any, watch: Watch, progress: Progress):
         self._model, self._watch, self._progress, self._seconds = model, watch, progress, 0.0
+        self.rounds = Rounds()
+        self._encoded = Once(lambda mel: model.embed_audio(mel[None])[0])
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
     def decode(self, mel: Tensor, options: Any) -> Any:
         self._watch()
+        self.rounds.begin(anew=options.temperature > 0)
         if options.temperature == 0:
             self._progress(self._seconds)
             self._seconds += mel.shape[-1] / 100
-        return self._model.decode(mel, options)
+        # What is encoded is not encoded again, at a hotter temperature.
+        return self._model.decode(self._encoded(mel.half() if options.fp16 else mel), options)
 
 
 def load_openai_whisper(file: str | Path) -> SpeechModel:

@@ -7,19 +7,21 @@ segment ended, and hotter sampling where the text repeats itself or is unlikely.
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from .transformers_folder import LOCAL, kind_of, load_tokenizer, load_whole, loading
+from .rounds import Rounds, encoding_once
+from .transformers_folder import LOCAL, kind_of, load_tokenizer, load_whole, loading, of_transformers
 from .watch import Watch, on_every_token
-from .waveform import FRAME, is_silent, silence
+from .waveform import FRAME, first_sound, floor_of, loudness, silence
 
 RATE = 16_000
 WINDOW = 30 * RATE
+HOP = 160  # samples to a log-mel frame
 # What goes through transformers at once: it keeps every token's scores until it is done, about 0.2 MB each.
 STRETCH = 300 * RATE
 KINDS = {"whisper": "Whisper"}
@@ -41,8 +43,8 @@ Progress = Callable[[float], None]  # seconds heard
 
 @dataclass(frozen=True)
 class Transcript:
-    """``text`` on one line; ``language`` as Whisper's code, None where nothing was heard; ``segments``:
-    {"start", "end" (seconds), "text"}.
+    """``text`` on one line; ``language`` as Whisper's code, asked for or found, None where nobody speaks;
+    ``segments``: {"start", "end" (seconds), "text"}.
     """
 
     text: str
@@ -91,21 +93,39 @@ def transcribe(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(0)
         found = model.heard(track, language, translate, watch, progress)
-    if not found.text:
-        found.warnings.append("no speech was found")
-    return found
+    if found.text:
+        return found
+    # A language found in sound without words is none.
+    return replace(found, language=language, warnings=[*found.warnings, "no speech was found"])
 
 
-def audible(track: Tensor, start: float, end: float) -> bool:
-    """Whether there is anything to hear where a segment is said to be, in seconds. Whisper goes on in
-    silence, and in the padding behind the end.
+def audible(track: Tensor, start: float, end: float, floor: float) -> bool:
+    """Whether there is anything above the floor, in dB, where a segment is said to be, in seconds. Whisper
+    goes on in silence, and in the padding behind the end.
     """
     piece = track[round(start * RATE) : round(max(end, start + FRAME) * RATE)]
-    return len(piece) > 0 and not is_silent(piece, RATE)
+    return len(piece) > 0 and loudness(piece, RATE) >= floor
+
+
+def segment(track: Tensor, start: float, end: float, text: str) -> dict[str, Any]:
+    """An entry of a transcript. Whisper's times are those of its window, which may end after the track."""
+    return {"start": start, "end": min(end, len(track) / RATE), "text": text.strip()}
 
 
 def left_out(count: int) -> list[str]:
-    return [f"{count} segments that Whisper wrote in silence were left out"] if count else []
+    """What to say of segments that are not audible."""
+    if not count:
+        return []
+    of = "1 segment" if count == 1 else f"{count} segments"
+    return [f"{of} that Whisper wrote in silence {'was' if count == 1 else 'were'} left out"]
+
+
+def spoken_from(track: Tensor) -> int:
+    """The sample from which on ``WINDOW`` shows the language. The beginning, where at least half of that is
+    behind the first sound: so it is the window that is written down first.
+    """
+    first = first_sound(track, RATE)
+    return first if len(track) > WINDOW and first > WINDOW // 2 else 0
 
 
 @dataclass(frozen=True)
@@ -131,46 +151,58 @@ class TransformersWhisper:
             "compression_ratio_threshold": COMPRESSION["transformers"],
             "logprob_threshold": LOGPROB,
             "no_speech_threshold": NO_SPEECH,
-            "stopping_criteria": on_every_token(watch),
         }
-        if self.languages:
-            language = language or self._spoken(track[:WINDOW])
-            settings |= {"language": language, "task": "translate" if translate else "transcribe"}
+        rounds, floor = Rounds(), floor_of(track, RATE)
         begin, found = 0, list[tuple[float, float, Tensor]]()
-        while begin < len(track):
-            part = track[begin : begin + STRETCH]
-            segments = self._segments(part, settings, lambda s, b=begin: progress(b / RATE + s))  # type: ignore[misc]
-            # The last one of a stretch may be cut short: it is heard again, from its start.
-            again = round(segments[-1][0] * RATE) if segments and begin + STRETCH < len(track) else 0
-            if 2 * again > STRETCH:
-                segments.pop()
-            found += [(begin / RATE + start, begin / RATE + end, tokens) for start, end, tokens in segments]
-            begin += again if 2 * again > STRETCH else STRETCH
-        kept = [segment for segment in found if audible(track, *segment[:2])]
+        with encoding_once(self.model.get_encoder()) as encoded:
+            if self.languages:
+                language = language or self._spoken(track[spoken_from(track) :][:STRETCH])
+                settings |= {"language": language, "task": "translate" if translate else "transcribe"}
+            last = 0
+
+            def begun() -> None:
+                nonlocal last
+                rounds.begin(anew=encoded.count == last)
+                last = encoded.count
+
+            settings["stopping_criteria"] = on_every_token(watch, begun)
+            while begin < len(track):
+                part = track[begin : begin + STRETCH]
+                segments = self._segments(part, settings, lambda s, b=begin: progress(b / RATE + s))  # type: ignore[misc]
+                # The last one of a stretch may be cut short: it is heard again, from its start.
+                again = round(segments[-1][0] * RATE) if segments and begin + STRETCH < len(track) else 0
+                if 2 * again > STRETCH:
+                    segments.pop()
+                found += [(begin / RATE + start, begin / RATE + end, text) for start, end, text in segments]
+                begin += again if 2 * again > STRETCH else STRETCH
+        kept = [part for part in found if audible(track, *part[:2], floor)]
         text = self._text(torch.cat([tokens for *_, tokens in kept])) if kept else ""
         return Transcript(
             " ".join(text.split()),
             language or "en",
-            [{"start": start, "end": end, "text": self._text(t).strip()} for start, end, t in kept],
-            left_out(len(found) - len(kept)),
+            [segment(track, start, end, self._text(tokens)) for start, end, tokens in kept],
+            [*left_out(len(found) - len(kept)), *rounds.said()],
         )
 
     def _spoken(self, track: Tensor) -> str:
-        """The language's code."""
-        token = int(self.model.detect_language(self._features(track)["input_features"])[0])
+        """The code of the language in the first ``WINDOW``."""
+        frames = self._features(track)[..., : WINDOW // HOP]
+        frames = torch.nn.functional.pad(frames, (0, WINDOW // HOP - frames.shape[-1]))
+        token = int(self.model.detect_language(frames)[0])
         codes = {id_: name[2:-2] for name, id_ in self.model.generation_config.lang_to_id.items()}
         return str(codes[token])
 
-    def _features(self, track: Tensor) -> dict[str, Tensor]:
+    def _features(self, track: Tensor) -> Tensor:
+        """The log-mel frames (1, mels, n // ``HOP``) of a (n,) track, without those of the padding that the
+        extractor adds: where they stand, Whisper writes what nobody said.
+        """
         parameter = next(self.model.parameters())
-        longer = {"truncation": False, "padding": "longest"} if len(track) > WINDOW else {}
-        given = self.features(
-            track.numpy(), sampling_rate=RATE, return_attention_mask=True, return_tensors="pt", **longer
-        )
-        return {
-            "input_features": given["input_features"].to(parameter.device, parameter.dtype),
-            "attention_mask": given["attention_mask"].to(parameter.device),
-        }
+        # Silence behind the end for the last frames to see, which else see the end mirrored.
+        ended = torch.nn.functional.pad(track, (0, 2 * HOP + RATE // 40)).numpy()
+        found = self.features(
+            ended, sampling_rate=RATE, truncation=False, padding="longest", return_tensors="pt"
+        )["input_features"]
+        return found[..., : max(1, len(track) // HOP)].to(parameter.device, parameter.dtype)  # type: ignore[no-any-return]
 
     def _segments(
         self, track: Tensor, settings: dict[str, Any], progress: Progress
@@ -180,9 +212,10 @@ class TransformersWhisper:
         # Newer transformers tell how far they are.
         if "monitor_progress" in inspect.signature(self.model.generate).parameters:
             settings["monitor_progress"] = lambda seek: progress(float(seek[0, 0]) / 100)
-        found = self.model.generate(**self._features(track), **settings)
+        frames = self._features(track)
+        mask = torch.ones_like(frames[:, 0], dtype=torch.long)
+        found = self.model.generate(frames, attention_mask=mask, **settings)
         times = [(float(part["start"]), float(part["end"]), part["tokens"]) for part in found["segments"][0]]
-        # The last window is padded, and the model may go on in there.
         return [part for part in times if part[0] < len(track) / RATE]
 
     def _text(self, tokens: Tensor) -> str:
@@ -193,12 +226,10 @@ def load_whisper(folder: str | Path) -> SpeechModel:
     """A transformers folder. Raises ValueError that names it, what was found and what was expected."""
     folder = Path(folder)
     kind = kind_of(folder, KINDS, "openai/whisper-small")
-    import transformers
-
     # The output layer shares the token table's weights.
-    model = load_whole(
-        transformers.WhisperForConditionalGeneration, folder, KINDS[kind], lambda k: k.startswith("proj_out")
-    )
+    make = of_transformers("WhisperForConditionalGeneration")
+    model = load_whole(make, folder, KINDS[kind], lambda k: k.startswith("proj_out"))
+    extractor = of_transformers("WhisperFeatureExtractor")
     with loading(folder, KINDS[kind]):
-        features = transformers.WhisperFeatureExtractor.from_pretrained(folder, **LOCAL)
+        features = extractor.from_pretrained(folder, **LOCAL)
     return TransformersWhisper(model, features, load_tokenizer(folder, KINDS[kind]))

@@ -9,7 +9,7 @@ import torch
 
 from .json_file import read_json
 from .safetensors_file import opened
-from .transformers_folder import kind_of, load_tokenizer, load_whole
+from .transformers_folder import kind_of, load_tokenizer, load_whole, of_transformers
 from .watch import Watch, on_every_token
 
 KINDS = {"t5": "T5"}
@@ -66,10 +66,8 @@ def load_summary_model(folder: str | Path) -> SummaryModel:
     """Raises ValueError that names the folder, what was found and what was expected."""
     folder = Path(folder)
     kind = kind_of(folder, KINDS, "google-t5/t5-small")
-    import transformers
-
     model = load_whole(
-        transformers.T5ForConditionalGeneration,
+        of_transformers("T5ForConditionalGeneration"),
         folder,
         KINDS[kind],
         lambda k: k.endswith("embed_tokens.weight"),  # the shared token table stands in for these

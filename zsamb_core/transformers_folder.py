@@ -3,6 +3,7 @@
 transformers is imported when a model is loaded. Nothing is downloaded.
 """
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,34 @@ def _quoted(kind: object) -> str:
     return repr(short(kind)) if isinstance(kind, str) else short(kind)
 
 
+def of_transformers(name: str) -> Any:
+    """What transformers has under this name, imported now. Raises ValueError with the cure where that fails:
+    it imports torchaudio wherever there is one, and one that was made for another torch breaks it.
+    """
+    try:
+        import transformers
+
+        return getattr(transformers, name)
+    except Exception as error:  # whatever the packages that it imports raise
+        cure = torchaudio_broken()
+        raise ValueError(f"transformers' {name} cannot be imported ({error}).{cure}") from error
+
+
+def torchaudio_broken() -> str:
+    """What to say, and do, where the torchaudio that is installed cannot be imported; "" otherwise."""
+    try:
+        importlib.import_module("torchaudio")
+    except ModuleNotFoundError:
+        return ""  # none, which is well
+    except Exception as error:
+        return (
+            f" The installed torchaudio does not fit torch ({error}), and transformers imports it. Install"
+            " the one made for this torch; or remove it (python -m pip uninstall torchaudio) where ComfyUI's"
+            " requirements.txt no longer names it."
+        )
+    return ""
+
+
 @contextmanager
 def loading(folder: Path, what: str) -> Iterator[None]:
     """Whatever transformers raises within becomes a ValueError that names the folder."""
@@ -50,7 +79,7 @@ def loading(folder: Path, what: str) -> Iterator[None]:
     except Exception as error:
         raise ValueError(
             f"{folder.name} cannot be loaded by transformers ({type(error).__name__}:"
-            f" {short(error, 400)}), expected a folder as it saves a {what}."
+            f" {short(error, 400)}), expected a folder as it saves a {what}.{torchaudio_broken()}"
         ) from error
 
 
@@ -89,16 +118,14 @@ def load_tokenizer(folder: Path, what: str) -> Any:
             f"{folder.name} has no tokenizer, expected one of {', '.join(VOCABULARIES)}. Get the tokenizer's"
             " files of the model too."
         )
-    import transformers
-
+    make = of_transformers("AutoTokenizer")
     with loading(folder, what):
-        return transformers.AutoTokenizer.from_pretrained(folder, **LOCAL)
+        return make.from_pretrained(folder, **LOCAL)
 
 
 def by_pil() -> dict[str, Any]:
     """Settings that make transformers' image processors resize by PIL, as the models were published;
     torchvision differs by a level here and there.
     """
-    import transformers
-
-    return {"backend": "pil"} if int(transformers.__version__.split(".")[0]) >= 5 else {"use_fast": False}
+    version = int(of_transformers("__version__").split(".")[0])
+    return {"backend": "pil"} if version >= 5 else {"use_fast": False}

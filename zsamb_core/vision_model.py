@@ -14,7 +14,15 @@ from PIL import Image
 from torch import Tensor
 
 from .json_file import read_json
-from .transformers_folder import LOCAL, by_pil, kind_of, load_tokenizer, load_whole, loading
+from .transformers_folder import (
+    LOCAL,
+    by_pil,
+    kind_of,
+    load_tokenizer,
+    load_whole,
+    loading,
+    of_transformers,
+)
 
 KINDS = {"vit": "ViT (DINO)", "dinov2": "DINOv2", "clip": "CLIP"}
 PUBLISHED, OWN = "published (squash)", "the model's own"
@@ -92,14 +100,13 @@ def load_vision_model(folder: str | Path) -> VisionModel:
     """
     folder = Path(folder)
     kind = kind_of(folder, KINDS, "facebook/dino-vitb8 or facebook/dinov2-base")
-    import transformers
-
     settings = read_json(folder, "preprocessor_config.json")
     model = load_whole(
-        transformers.AutoModel, folder, KINDS[kind], lambda k: "pooler" in k or "position_ids" in k
+        of_transformers("AutoModel"), folder, KINDS[kind], lambda k: "pooler" in k or "position_ids" in k
     )
+    pictures = of_transformers("AutoImageProcessor")
     with loading(folder, KINDS[kind]):
-        processor = transformers.AutoImageProcessor.from_pretrained(folder, **by_pil(), **LOCAL)
+        processor = pictures.from_pretrained(folder, **by_pil(), **LOCAL)
         side = 224 if kind == "dinov2" else int(vision_config(model).image_size)
         mean, std = (tuple(float(x) for x in settings[f"image_{name}"]) for name in ("mean", "std"))
         resample = int(settings.get("resample") or Image.Resampling.BICUBIC)

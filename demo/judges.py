@@ -81,8 +81,10 @@ def clip_tokenizer_folder() -> Path:
     return folder
 
 
-def clip_tokens(folder: Path):
-    """Texts to token rows (n, 77), padded with the end as OpenAI's CLIP pads."""
+def clip_texts(folder: Path):
+    """Texts to token rows (n, 77), padded with the end as OpenAI's CLIP pads; and a text's count of tokens,
+    uncut.
+    """
     from transformers import CLIPTokenizer
 
     tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
@@ -92,7 +94,10 @@ def clip_tokens(folder: Path):
         rows = tokenizer(texts, truncation=True, max_length=length)["input_ids"]
         return torch.tensor([row + [end] * (length - len(row)) for row in rows])
 
-    return tokens
+    def count(text: str) -> int:
+        return len(tokenizer(text, truncation=False, verbose=False)["input_ids"])
+
+    return tokens, count
 
 
 def demo_judge(name: str, tokenizer: Path | None = None):
@@ -104,14 +109,14 @@ def demo_judge(name: str, tokenizer: Path | None = None):
     pack = (__package__ or "").rpartition(".")[0]
     vision = import_module(f"{pack}.zsamb_core.vision_model" if pack else "zsamb_core.vision_model")
     if name == "dino":
-        kind, side, mean, std, tokens = "vit", SIZE, DINO_MEAN, DINO_STD, None
+        kind, side, mean, std, texts = "vit", SIZE, DINO_MEAN, DINO_STD, ()
     elif name == "clip":
-        kind, side, mean, std, tokens = (
+        kind, side, mean, std, texts = (
             "clip",
             CLIP_SIZE,
             CLIP_MEAN,
             CLIP_STD,
-            clip_tokens(tokenizer or clip_tokenizer_folder()),
+            clip_texts(tokenizer or clip_tokenizer_folder()),
         )
     else:
         raise ValueError(f"there is no demo judge {name!r}, expected 'dino' or 'clip'")
@@ -121,7 +126,7 @@ def demo_judge(name: str, tokenizer: Path | None = None):
     def squashed(pictures):
         return judge.prepared(pictures, vision.PUBLISHED)
 
-    judge = vision.VisionModel(kind, model, side, mean, std, bicubic, squashed, tokens)
+    judge = vision.VisionModel(kind, model, side, mean, std, bicubic, squashed, *texts)
     return judge
 
 

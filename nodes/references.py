@@ -6,6 +6,7 @@ from comfy_api.latest import io, ui
 
 from ..zsamb_core.options import PRESETS
 from ..zsamb_core.reference import Reference, StyleReference
+from ._host.first_forms import added_later
 from ._host.inversion import SAMPLERS, SCHEDULERS, invert
 from ._host.references import noised, recorded
 from ._host.sdxl import require_additive_noise, require_sdxl
@@ -14,6 +15,7 @@ from .style_aligned import CATEGORY, SCALE, SHIFT, STYLE_REFERENCE
 
 class DDIMInvert(io.ComfyNode):
     @classmethod
+    @added_later("refinements")
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ZSAMB_DDIMInvert",
@@ -88,7 +90,9 @@ class DDIMInvert(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, latent, positive, negative, steps, cfg, refinements, scheduler) -> io.NodeOutput:
+    def execute(
+        cls, model, latent, positive, negative, steps, cfg, refinements=0, scheduler="simple"
+    ) -> io.NodeOutput:
         require_sdxl(model, "DDIM Invert")
         require_additive_noise(model, "DDIM Invert")
         samples = one_picture(model, latent, "DDIM Invert")

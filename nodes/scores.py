@@ -140,14 +140,12 @@ class DINOStyleScore(io.ComfyNode):
         try:
             if len(images) < 2:
                 raise ValueError(f"images holds {len(images)} picture, expected a set of two at least")
-            given = [
-                v for _, v in sorted((references or {}).items(), key=lambda i: place(i[0])) if v is not None
-            ]
-            shares = weigh(weights, sum(map(len, given)))
+            named_references = sorted((references or {}).items(), key=lambda i: place(i[0]))
+            given = {name: value for name, value in named_references if value is not None}
+            shares = weigh(weights, sum(map(len, given.values())))
             sizes = [len(images), len(shares), 0 if baseline is None else len(baseline)]
-            found = embed(
-                vision_model, [images, *given, *([] if baseline is None else [baseline])], preprocessing
-            )
+            base = {} if baseline is None else {"baseline": baseline}
+            found = embed(vision_model, {"images": images, **given, **base}, preprocessing)
             report, picture = scored(*found.split(sizes), shares)
         except ValueError as error:
             raise named(error, node) from error
@@ -239,8 +237,8 @@ class CLIPScore(io.ComfyNode):
                     f"prompts has {len(lines)} lines for {len(images)} images, expected one each, or one for"
                     " all"
                 )
-            texts = embed_texts(vision_model, lines)
-            found = cosines(embed(vision_model, [images], preprocessing), texts)
+            texts, cut = embed_texts(vision_model, lines, node)
+            found = cosines(embed(vision_model, {"images": images}, preprocessing), texts)
         except ValueError as error:
             raise named(error, node) from error
         own = found[:, 0] if len(lines) == 1 else found.diagonal()
@@ -250,9 +248,12 @@ class CLIPScore(io.ComfyNode):
             "mean": float(own.mean()),
             "cosines": own.tolist(),
             "prompts": lines * (len(images) // len(lines)),
+            "cut": cut,
         }
         labels = [f"{i + 1}: {prompt[:40]}" for i, prompt in enumerate(report["prompts"])]
-        picture = bars(report["cosines"], labels, f"cosine to the prompt, mean {report['mean']:.3f}")
+        title = f"cosine to the prompt, mean {report['mean']:.3f}"
+        title += f"; {len(cut)} prompts read in part" if cut else ""
+        picture = bars(report["cosines"], labels, title)
         shown = as_image(picture)
         return io.NodeOutput(report["mean"], json.dumps(report), shown, ui=ui.PreviewImage(shown))
 

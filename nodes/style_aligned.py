@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ..zsamb_core.layers import left_alone, parse_blocks
 from ..zsamb_core.options import PRESETS, AdaIN, Share, authors_preset
+from ._host.first_forms import added_later
 from ._host.sdxl import attention_layers, require_sdxl
 from ._host.style_aligned import style_options, with_style
 
@@ -69,6 +70,7 @@ def check_window(start: float, end: float, node: str) -> None:
 
 class SharedAttention(io.ComfyNode):
     @classmethod
+    @added_later("preset")
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ZSAMB_SharedAttention",
@@ -193,15 +195,15 @@ class SharedAttention(io.ComfyNode):
         cls,
         model,
         strength,
-        preset,
-        score_shift,
-        score_scale,
-        share,
-        blocks,
-        only_self_level,
-        start_percent,
-        end_percent,
-        share_group_norm,
+        preset="custom",  # the first form had the two numbers alone
+        score_shift=0.6931,
+        score_scale=1.0,
+        share=REFERENCE,
+        blocks="all",
+        only_self_level=0.0,
+        start_percent=0.0,
+        end_percent=1.0,
+        share_group_norm=False,
         reference=None,
         control_first=False,
         pictures_at_once=0,

@@ -14,11 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from demo.descriptor import consistency, similarity
 from demo.objects import OBJECTS
 from demo.pictures import caption
+from zsamb_core.pictures import read_picture
 
 from .blends import measure_blends
 from .host import HostError, find_host
@@ -96,9 +97,15 @@ def demo_scores(host: Path) -> Callable[[list[np.ndarray], list[str]], tuple[flo
     from zsamb_core.vision_model import PUBLISHED
 
     dino, clip = demo_judge("dino"), demo_judge("clip", host / "comfy" / "sd1_tokenizer")
+    told: set[str] = set()
 
     def scores(pictures: list[np.ndarray], prompts: list[str]) -> tuple[float, float]:
         images = [to_image(picture) for picture in pictures]
+        for prompt in prompts:
+            read, count = clip.read(prompt)
+            if read < count and prompt not in told:
+                told.add(prompt)
+                print(f"CLIP reads {read} of the {count} tokens of {prompt[:60]!r}: the rest is not scored.")
         seen = clip.embed(clip.prepared(images, PUBLISHED))
         text = cosines(seen, clip.embed_text(prompts)).diagonal().mean()
         return float(text), set_consistency(dino.embed(dino.prepared(images, PUBLISHED)))
@@ -146,13 +153,13 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
             " others"
         )
     options.picture, options.lines = drawn_reference("lava", "star", 1), PROMPTS
+    if options.reference and not options.reference.is_file():
+        parser.error(f"--reference {options.reference}: no such file")
     if options.reference:
         try:
-            options.picture = ImageOps.exif_transpose(Image.open(options.reference))
-        except FileNotFoundError:
-            parser.error(f"--reference {options.reference}: no such file")
-        except (OSError, UnidentifiedImageError) as error:
-            parser.error(f"--reference {options.reference}: not a picture that can be read ({error})")
+            options.picture = read_picture(options.reference)
+        except ValueError as error:
+            parser.error(f"--reference: {error}")
     else:
         options.reference_prompt = options.reference_prompt or caption("star")
     if options.prompts:

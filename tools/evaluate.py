@@ -64,7 +64,13 @@ def score(item: Set, sets: list[Set], dino: Embeddings | None, clip: Embeddings 
         for picture, prompt, found in zip(
             pictures, item.prompts, (rows * texts).sum(1).tolist(), strict=True
         ):
-            picture |= {"prompt": prompt, "clip": found}
+            read, count = clip.read(prompt)
+            picture |= {"prompt": prompt, "clip": found, "tokens": count, "tokens_read": read}
+            if read < count:
+                print(
+                    f"{item.name}: the prompt of {picture['file']} has {count} tokens, and the judge reads"
+                    f" {read}: what is behind them is not scored."
+                )
         entry["clip"] = mean([p["clip"] for p in pictures])
     return entry | {"pictures": pictures}
 

@@ -12,6 +12,7 @@ from .evaluate_plan import Set
 
 KINDS = {"dino": ("vit", "dinov2"), "clip": ("clip",)}
 SAVED_EVERY = 10.0  # seconds
+READING = 2  # counted up when pictures or texts are read in another way, so that what was kept is done anew
 
 
 @dataclass(frozen=True)
@@ -67,37 +68,22 @@ def digest(files: list[Path]) -> str:
 
 def identify(sets: list[Set]) -> None:
     """Fill in the keys. Raises ValueError for a file that does not begin as a picture."""
-    from PIL import Image
+    from zsamb_core.pictures import check_picture
 
     found: dict[Path, str] = {}
     for item in sets:
         for path in [*item.images, *item.references]:
             if path not in found:
                 try:
-                    Image.open(path).close()
-                except OSError as error:
-                    raise ValueError(unreadable(item.name, path, error)) from error
+                    check_picture(path)
+                except ValueError as error:
+                    raise ValueError(f"{item.name}: {error}") from error
                 found[path] = digest_of(path.read_bytes())
             item.keys[path] = found[path]
 
 
 def digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def unreadable(where: str, path: Path, error: Exception) -> str:
-    return f"{where}: {path} cannot be read as a picture ({error}). Save it again, or take it out."
-
-
-def open_picture(path: Path):
-    """As ComfyUI opens it."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, SyntaxError) as error:  # the latter for some broken PNGs
-        raise ValueError(unreadable("Embedding", path, error)) from error
 
 
 class Embeddings:
@@ -107,7 +93,7 @@ class Embeddings:
         from safetensors.torch import load_file
 
         self.judge, self.preprocessing = judge, preprocessing
-        name = f"{judge.role}-{judge.name}-{preprocessing}-{judge.digest[:16]}.safetensors"
+        name = f"{judge.role}-{judge.name}-{preprocessing}-{judge.digest[:16]}-{READING}.safetensors"
         self.path = out / "embeddings" / name
         try:
             self.rows = load_file(self.path) if self.path.exists() else {}
@@ -130,6 +116,7 @@ class Embeddings:
             return
         import torch
 
+        from zsamb_core.pictures import read_picture
         from zsamb_core.vision_model import AT_ONCE, OWN, PUBLISHED, embed_all
 
         model = self.judge.load()
@@ -141,7 +128,7 @@ class Embeddings:
         try:
             for i in range(0, len(new), AT_ONCE):
                 keys = new[i : i + AT_ONCE]
-                (rows,) = embed_all(model, [open_picture(pictures[key]) for key in keys], way)
+                (rows,) = embed_all(model, [read_picture(pictures[key]) for key in keys], way)
                 self.rows |= zip(keys, rows, strict=True)
                 print(f"\r{self.judge.role}: {i + len(keys)} of {len(new)} new pictures", end="", flush=True)
                 if time.monotonic() - saved > SAVED_EVERY:
@@ -150,6 +137,8 @@ class Embeddings:
             for i in range(0, len(new_texts), AT_ONCE):
                 keys = new_texts[i : i + AT_ONCE]
                 self.rows |= zip(keys, model.embed_text([texts[key] for key in keys]), strict=True)
+                for key in keys:
+                    self.rows[f"tokens of {key}"] = torch.tensor(model.read(texts[key]))
         finally:
             self.save()
             print()
@@ -159,9 +148,17 @@ class Embeddings:
 
         return torch.stack([self.rows[key] for key in keys])
 
+    def read(self, text: str) -> tuple[int, int]:
+        """(tokens that the judge read of the text, tokens that it has)."""
+        read, count = self.rows[f"tokens of {text_key(text)}"].tolist()
+        return read, count
+
 
 def text_key(text: str) -> str:
-    return f"text {digest_of(text.encode())}"
+    """By the words, since these are embedded."""
+    from zsamb_core.prompts import plain_words
+
+    return f"text {digest_of(plain_words(text).encode())}"
 
 
 def embed_sets(sets: list[Set], judge: Judge, preprocessing: str, out: Path) -> Embeddings:

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from .json_file import read_json
+from .prompts import plain_words
 from .transformers_folder import (
     LOCAL,
     by_pil,
@@ -34,7 +35,8 @@ Prepare = Callable[[list[Image.Image]], Tensor]
 class VisionModel:
     """``kind``: a key of KINDS; ``model``: transformers' module; ``side`` of its input in pixels; ``mean``
     and ``std`` of its normalisation; ``resample``: PIL's number of its filter; ``own``: the model authors'
-    preprocessing, pictures to pixels (n, 3, h, w); ``tokenizer`` of a CLIP: texts to token rows (n, 77).
+    preprocessing, pictures to pixels (n, 3, h, w); of a CLIP ``tokenizer``: texts to token rows (n, 77), cut
+    there, and ``count``: the tokens that a text has, uncut.
     """
 
     kind: str
@@ -45,6 +47,7 @@ class VisionModel:
     resample: int
     own: Prepare
     tokenizer: Callable[[list[str]], Tensor] | None = None
+    count: Callable[[str], int] | None = None
 
     def prepared(self, pictures: list[Image.Image], preprocessing: str) -> Tensor:
         """(n, 3, h, w). "published": every picture squashed to the model's square, as the evaluations of
@@ -70,16 +73,41 @@ class VisionModel:
 
     @torch.no_grad()
     def embed_text(self, texts: list[str]) -> Tensor:
-        """(n, D) in the space of the pictures. Raises ValueError for a model without a text encoder."""
+        """(n, D) of the texts' words, in the space of the pictures. Raises ValueError for a model without a
+        text encoder, and for a text without a word.
+        """
         if self.tokenizer is None:
             raise ValueError(f"the model is a {KINDS[self.kind]} without a text encoder, expected a CLIP")
+        words = [plain_words(text) for text in texts]
+        if "" in words:
+            text = texts[words.index("")]
+            raise ValueError(f"the prompt {text!r} has no words to score, expected text such as a cat")
         parameter = next(self.model.parameters())
-        states = self.model.text_model(input_ids=self.tokenizer(texts).to(parameter.device)).pooler_output
+        states = self.model.text_model(input_ids=self.tokenizer(words).to(parameter.device)).pooler_output
         return torch.as_tensor(self.model.text_projection(states)).float().cpu()
 
+    def read(self, text: str) -> tuple[int, int]:
+        """(tokens that the text encoder reads of a text's words, tokens that they have), both with the start
+        and the end.
+        """
+        assert self.count is not None and self.tokenizer is not None
+        words = plain_words(text)
+        count = self.count(words)
+        return min(count, self.tokenizer([words]).shape[1]), count
 
-def as_pictures(images: Tensor) -> list[Image.Image]:
-    """(n, H, W, 3 or more) in 0..1 to PIL's; a fourth channel is dropped."""
+
+def as_pictures(images: Tensor, name: str = "images") -> list[Image.Image]:
+    """(n, H, W, 3 or more) in 0..1 to PIL's; a fourth channel is dropped. Raises ValueError, with the input's
+    ``name``, for what is no picture: another shape, or values that are no numbers, which would turn black.
+    """
+    if images.ndim != 4 or images.shape[-1] < 3 or not images.numel():
+        raise ValueError(f"{name} has shape {tuple(images.shape)}, expected pictures (n, H, W, 3)")
+    bad = (~images[..., :3].isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+    if bad:
+        raise ValueError(
+            f"{name}: picture {bad[0] + 1} of {len(images)} holds values that are no numbers (NaN or"
+            " infinity), expected 0 to 1. Look for the node that makes them: often a VAE in half precision"
+        )
     levels = (images[..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
     return [Image.fromarray(level) for level in levels]
 
@@ -111,6 +139,7 @@ def load_vision_model(folder: str | Path) -> VisionModel:
         mean, std = (tuple(float(x) for x in settings[f"image_{name}"]) for name in ("mean", "std"))
         resample = int(settings.get("resample") or Image.Resampling.BICUBIC)
     tokenizer = load_tokenizer(folder, KINDS[kind]) if kind == "clip" else None
+    length = int(model.config.text_config.max_position_embeddings) if kind == "clip" else 0
 
     def own(pictures: list[Image.Image]) -> Tensor:
         return torch.as_tensor(
@@ -119,10 +148,15 @@ def load_vision_model(folder: str | Path) -> VisionModel:
 
     def tokens(texts: list[str]) -> Tensor:
         assert tokenizer is not None
-        settings = {"padding": "max_length", "truncation": True, "max_length": 77, "return_tensors": "pt"}
+        settings = {"padding": "max_length", "truncation": True, "max_length": length, "return_tensors": "pt"}
         return torch.as_tensor(tokenizer(texts, **settings)["input_ids"])
 
-    return VisionModel(kind, model, side, mean, std, resample, own, tokens if tokenizer is not None else None)
+    def count(text: str) -> int:
+        assert tokenizer is not None
+        return len(tokenizer(text, truncation=False, verbose=False)["input_ids"])
+
+    texts = (tokens, count) if tokenizer is not None else ()
+    return VisionModel(kind, model, side, mean, std, resample, own, *texts)
 
 
 def vision_config(model: Any) -> Any:

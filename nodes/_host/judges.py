@@ -1,5 +1,7 @@
 """Vision models in the hands of the host's memory manager."""
 
+import inspect
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,16 +57,18 @@ def load_judge(name: str, node: str) -> Judge:
     if folder is None:
         from ...demo.judges import demo_judge
 
-        tokenizer = Path(comfy.sd1_clip.__file__).parent / "sd1_tokenizer"
+        tokenizer = Path(inspect.getfile(comfy.sd1_clip.SDTokenizer)).parent / "sd1_tokenizer"
         vision = demo_judge(DEMO[name], tokenizer)
     else:
         vision = load_vision_model(folder)
     return Judge(name, vision, hold(vision.model))
 
 
-def embed(judge: Judge, images: list[torch.Tensor], preprocessing: str) -> torch.Tensor:
-    """(n, D) of all pictures of the IMAGEs, each once, with the host's progress bar; can be interrupted."""
-    pictures = [picture for image in images for picture in as_pictures(image)]
+def embed(judge: Judge, images: dict[str, torch.Tensor], preprocessing: str) -> torch.Tensor:
+    """(n, D) of all pictures of the IMAGEs by input, each once, with the host's progress bar; can
+    be interrupted. Raises ValueError for what is no picture, with the input.
+    """
+    pictures = [picture for name, image in images.items() for picture in as_pictures(image, name)]
     to_device(judge.patcher)
     progress = comfy.utils.ProgressBar(len(pictures)) if len(pictures) > AT_ONCE else None
     found = []
@@ -76,6 +80,18 @@ def embed(judge: Judge, images: list[torch.Tensor], preprocessing: str) -> torch
     return torch.cat(found)
 
 
-def embed_texts(judge: Judge, texts: list[str]) -> torch.Tensor:
+def embed_texts(judge: Judge, texts: list[str], node: str) -> tuple[torch.Tensor, list[dict[str, int]]]:
+    """(n, D) of the texts' words; and of each text that is longer than the model reads, which a line in the
+    log says, its number from 1, its tokens, and how many are read.
+    """
     to_device(judge.patcher)
-    return judge.vision.embed_text(texts)
+    embeds, cut = judge.vision.embed_text(texts), []
+    for number, text in enumerate(texts, 1):
+        read, count = judge.vision.read(text)
+        if read < count:
+            logging.warning(
+                "%s: prompt %d has %d tokens, and %s reads %d: what is behind them is not scored.",
+                node, number, count, judge.name, read,
+            )  # fmt: skip
+            cut.append({"prompt": number, "tokens": count, "read": read})
+    return embeds, cut

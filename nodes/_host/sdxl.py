@@ -83,7 +83,7 @@ def require_additive_noise(model, node: str) -> None:
         kinds = [
             kind.__name__
             for kind in type(sampling).__mro__
-            if kind.__module__ == comfy.model_sampling.__name__
+            if kind.__module__ == comfy.model_sampling.EPS.__module__
         ]
         raise ValueError(
             f"{node}: the model input samples as {', '.join(kinds)}, expected eps, v-prediction or EDM. Use"

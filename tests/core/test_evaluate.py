@@ -416,6 +416,36 @@ def test_a_picture_that_ends_early_is_named(work, models):
     assert "1.png cannot be read as a picture" in told(work, models, "--images", work / "plain", clip=None)
 
 
+def test_a_prompt_is_scored_by_its_words_and_a_long_one_in_part(work, models, capsys):
+    images = ["plain/1.png", "plain/2.webp", "plain/10.png"]
+    plain = {"name": "x", "images": images, "prompts": ["a cat", "b a", "b a"]}
+    weighted = {"name": "y", "images": images, "prompts": ["(a:1.3) ((cat))", "b (a:.5)", "b a" + " b" * 90]}
+    one, two = run(work, models, plan(work, plain, weighted), dino=None)["sets"]
+    assert [p["clip"] for p in two["pictures"][:2]] == [p["clip"] for p in one["pictures"][:2]]
+    assert [p["prompt"] for p in two["pictures"]] == weighted["prompts"]
+    assert [(p["tokens_read"], p["tokens"]) for p in two["pictures"]] == [(4, 4), (4, 4), (77, 94)]
+    told_once = "y: the prompt of 10.png has 94 tokens, and the judge reads 77"
+    assert capsys.readouterr().out.count(told_once) == 1
+    run(work, models, plan(work, weighted), dino=None)  # from what was kept
+    assert capsys.readouterr().out.count(told_once) == 1
+    nothing = {"name": "z", "images": images[:1], "prompts": ["(())"]}
+    assert "has no words to score" in told(work, models, plan(work, nothing), dino=None)
+
+
+def test_deep_grey_is_judged_as_it_looks(work, models):
+    """Sixteen bits of grey and eight are the same picture, and neither is white."""
+    grey = np.asarray(Image.open(work / "plain" / "1.png").convert("L"))
+    (work / "grey").mkdir()
+    Image.fromarray(grey).save(work / "grey" / "1.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(work / "grey" / "2.png")
+    Image.new("L", grey.shape[::-1], 255).save(work / "grey" / "3.png")
+    (found,) = run(work, models, "--images", work / "grey", clip=None)["sets"]
+    assert found["matrix"][0][1] == pytest.approx(1, abs=1e-6)
+    assert found["matrix"][0][2] == pytest.approx(found["matrix"][1][2], abs=1e-6) and (
+        found["matrix"][0][2] < 0.9999
+    )
+
+
 def test_one_picture_is_enough_for_clip(work, models):
     sets = {"name": "x", "images": ["plain/1.png"], "prompts": ["a cat"]}
     (found,) = run(work, models, plan(work, sets), dino=None)["sets"]

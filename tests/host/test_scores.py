@@ -120,6 +120,49 @@ def test_clip_finds_the_right_prompt(pack, clip, drawn):
     assert one[1]["prompts"] == ["a star"] * 12 and one[2].shape[-1] == 3
 
 
+def test_weights_and_escaped_brackets_are_not_scored(pack, clip, drawn):
+    images = drawn("rust", 3)
+    plain = clip_score(pack, clip, images, "a moon\na star\na boat")[1]["cosines"]
+    written = clip_score(pack, clip, images, "(a moon:1.3)\n((a) [blue:.5)\na \\(boat\\), embedding:bad")[1]
+    assert written["cosines"][0] == pytest.approx(plain[0], abs=1e-7) and written["cut"] == []
+    assert written["prompts"][0] == "(a moon:1.3)"
+    for i, read in ((1, "a [blue"), (2, "a (boat),")):  # an escaped bracket is one that the host encodes
+        ids = clip.vision.tokenizer([read])
+        with torch.no_grad():
+            text = clip.vision.model.text_projection(clip.vision.model.text_model(ids).pooler_output)
+        seen = clip.vision.embed(clip.vision.prepared(pack.zsamb_core.vision_model.as_pictures(images), ""))
+        expected = float(torch.cosine_similarity(text, seen[i : i + 1]))
+        assert written["cosines"][i] == pytest.approx(expected, abs=1e-6)
+    with pytest.raises(ValueError, match=r"CLIP Score: the prompt '\(embedding:bad:1.2\)' has no words"):
+        clip_score(pack, clip, images, "(embedding:bad:1.2)")
+
+
+def test_what_the_encoder_does_not_read_is_said(pack, clip, drawn, caplog):
+    long = "a moon" + ", a blue star" * 40
+    found = clip_score(pack, clip, drawn("rust", 2), f"a moon\n{long}")[1]
+    assert found["cut"] == [{"prompt": 2, "tokens": 164, "read": 77}]
+    (said,) = [r.getMessage() for r in caplog.records if "tokens" in r.getMessage()]
+    assert said.startswith("CLIP Score: prompt 2 has 164 tokens, and demo CLIP reads 77")
+
+
+def test_what_is_no_picture_is_refused_by_name(pack, dino, clip, drawn):
+    images = drawn("rust")
+    broken, endless = images.clone(), images.clone()
+    broken[2, 5, 5, 1], endless[0, 0, 0, 0] = torch.nan, torch.inf
+    cases = [
+        (lambda: dino_score(pack, dino, broken), "DINO Style Score: images: picture 3 of 4 holds"),
+        (lambda: dino_score(pack, dino, images, images[:1], endless[:1]), "reference1: picture 1 of 1"),
+        (lambda: dino_score(pack, dino, images, images[:1], baseline=broken), "Score: baseline: picture 3"),
+        (lambda: clip_score(pack, clip, broken, "a cat"), "CLIP Score: images: picture 3 of 4 holds values"),
+        (lambda: dino_score(pack, dino, images[..., :1]), r"images has shape \(4, 128, 128, 1\), expected"),
+    ]
+    for call, message in cases:
+        with pytest.raises(ValueError, match=message):
+            call()
+    clear = torch.cat([images, torch.full_like(images[..., :1], torch.nan)], -1)  # transparency is not seen
+    assert dino_score(pack, dino, clear)[0] == dino_score(pack, dino, images)[0]
+
+
 def test_judges_are_the_memory_manager_s(pack, dino, drawn):
     import comfy.model_management as mm
 

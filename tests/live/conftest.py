@@ -9,6 +9,8 @@ import pytest
 from tests.lacking import lacking
 
 COMFY_CLI = "comfy-cli==1.23.0"
+# Run over packs by others, who publish what they find.
+CHECKERS = ("comfy-import-guard==1.3.0", "comfy-test==0.4.15")
 WEATHER_KEY = "k3y-that-nobody-may-see"
 
 
@@ -41,25 +43,44 @@ def server(tmp_path_factory, weather):
 
 
 @pytest.fixture(scope="session")
-def comfy_cli(tmp_path_factory):
-    """Runs the official command line in an environment of its own; the keywords are variables for it. Without
-    a package registry there is none to install, and its tests are skipped; but not in CI.
+def tools_python(tmp_path_factory):
+    """The Python of an environment of their own for the registry's command line and the checkers. Without a
+    package registry there is none, and its tests are skipped; but not in CI.
     """
-    root = tmp_path_factory.mktemp("comfy_cli")
+    root = tmp_path_factory.mktemp("tools")
     python = root / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    packages = (COMFY_CLI, *CHECKERS)
     for command in (
         [sys.executable, "-m", "venv", str(root / "venv")],
-        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", COMFY_CLI],
+        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages],
     ):
         done = subprocess.run(command, capture_output=True, text=True, timeout=600)
         if done.returncode:
-            lacking(f"{COMFY_CLI} cannot be installed: {(done.stdout + done.stderr)[-300:]}")
+            lacking(f"{', '.join(packages)} cannot be installed: {(done.stdout + done.stderr)[-300:]}")
+    return python
+
+
+@pytest.fixture(scope="session")
+def comfy_cli(tools_python, tmp_path_factory):
+    """Runs the official command line; the keywords are variables for it."""
     # It asks for consent to telemetry, and keeps settings in the home folder.
-    env = {**os.environ, "DO_NOT_TRACK": "1", "HOME": str(root), "USERPROFILE": str(root)}
+    home = str(tmp_path_factory.mktemp("home"))
+    env = {**os.environ, "DO_NOT_TRACK": "1", "HOME": home, "USERPROFILE": home}
 
     def run(*args, cwd=None, **more):
-        command = [str(python), "-m", "comfy_cli", "--skip-prompt", *map(str, args)]
+        command = [str(tools_python), "-m", "comfy_cli", "--skip-prompt", *map(str, args)]
         settings = {"capture_output": True, "text": True, "timeout": 200, "stdin": subprocess.DEVNULL}
         return subprocess.run(command, cwd=cwd, env={**env, **more}, **settings)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def checker(tools_python):
+    """Runs one of the commands of CHECKERS."""
+
+    def run(command, *args, cwd=None):
+        given = [str(tools_python.with_name(command)), *map(str, args)]
+        return subprocess.run(given, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
     return run

@@ -33,15 +33,21 @@ with (ROOT / "pyproject.toml").open("rb") as file:
 
 
 @pytest.fixture(scope="module")
-def files() -> list[str]:
-    """The paths of the archive's files."""
+def tracked() -> list[str]:
+    """The paths of the repository's files."""
     if not (ROOT / ".git").exists():
         lacking("the archive is made of tracked files, and this is no git clone")
     # A container that has the files from another user is told to trust them, for this one command.
     command = ["git", "-c", "safe.directory=*", "ls-files", "-z"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return [path for path in done.stdout.split("\0") if path]
+
+
+@pytest.fixture(scope="module")
+def files(tracked) -> list[str]:
+    """The paths of the archive's files."""
     ignored = pathspec.GitIgnoreSpec.from_lines((ROOT / ".comfyignore").read_text().splitlines())
-    return [path for path in done.stdout.split("\0") if path and not ignored.match_file(path)]
+    return [path for path in tracked if not ignored.match_file(path)]
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +103,41 @@ def test_the_registry_s_own_tool_validates_and_packs_it(files, comfy_cli, tmp_pa
     assert done.returncode == 0, done.stdout + done.stderr
     with zipfile.ZipFile(pack / "node.zip") as archive:
         assert sorted(archive.namelist()) == sorted(files)
+
+
+def test_import_guard_finds_all_that_is_imported_in_the_host(tracked, checker, tmp_path):
+    """comfy-import-guard, offline, on the whole repository and this host. It wants the host as a clone."""
+    host, guarded = find_host(), tmp_path / "guard" / "ComfyUI"
+    for path in host.rglob("*.py"):
+        place = path.relative_to(host)
+        if place.parts[0] not in ("custom_nodes", "models") and not place.parts[0].startswith("."):
+            (guarded / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, guarded / place)
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@localhost"]
+    for command in (["init", "-q"], ["add", "-A", "-f"], ["commit", "-qm", "x"], ["tag", "found"]):
+        subprocess.run([*git, *command], cwd=guarded, check=True)
+    for path in tracked:
+        if path.endswith(".py"):
+            target = tmp_path / "host" / "custom_nodes" / "z-samb" / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / path, target)
+    done = checker(
+        "comfy-import-guard", "--cache-dir", guarded.parent, "--offline", "--json", "check", "--comfy-dir",
+        tmp_path / "host", "--no-update", "--target", "found", "--strict",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (found,) = json.loads(done.stdout)["packs"]
+    assert found["verdict"] == "SAFE" and found["references"] > 200 and not found["unparseable"]
+
+
+def test_comfy_test_s_lint_passes(files, checker, tmp_path):
+    """On the archive: the trainings of the demo, which it leaves out, are plain torch."""
+    for path in files:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / path, tmp_path / path)
+    done = checker("comfy-test", "lint", ".", cwd=tmp_path)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0 and said.count("PASSED") == 2 and "FAILED" not in said, said
 
 
 @pytest.mark.live

@@ -67,7 +67,7 @@ def test_the_table_between_two_references(studio, tmp_path):
     ("given", "message"),
     [
         (["--reference", "nowhere.png"], "--reference nowhere.png: no such file"),
-        (["--reference", "README.md"], "not a picture that can be read"),
+        (["--reference", "README.md"], "README.md cannot be read as a picture"),
         (["--prompts", "nowhere.txt"], "not a text file that can be read"),
         (["--sets", "2", "--checkpoint", "x"], "leave out the others"),
     ],

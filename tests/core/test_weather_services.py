@@ -267,7 +267,8 @@ def test_json_of_any_depth_is_a_message(server, service, status, body):
 
 WAITS = {
     "3600": weather_services.PATIENCE, "9" * 400: 0.02, "30": 30, "0": 0, "\u00b2": 0.02, "1e3": 0.02,
-    "-5": 0.02, "": 0.02, "nan": 0.02, "Wed, 21 Oct 2099 07:28:00 GMT": 0.02, "999999999": weather_services.PATIENCE,
+    "-5": 0.02, "": 0.02, "nan": 0.02, "Wed, 21 Oct 2099 07:28:00 GMT": 0.02,
+    "999999999": weather_services.PATIENCE,
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-STEPS = 2_000_000  # instructions, and elements that they go through; a tensor takes about 30
+STEPS = 1_000_000  # instructions, and elements that they go through; a tensor takes about 30
 LONGEST = 1_000  # characters of a name
 DIMENSIONS = 64
 Args = tuple[Any, ...]

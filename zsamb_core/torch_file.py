@@ -129,12 +129,15 @@ def _refuse_other_directories(file: BinaryIO) -> int:
         if place != end - END_64 - 56:
             raise Damaged("two lists of files")
         file.seek(place)
-        length, start = struct.unpack("<2Q", file.read(56)[40:])
+        record = file.read(56)
+        if record[:4] != b"PK\x06\x06":
+            raise Damaged("two lists of files")
+        length, start = struct.unpack("<2Q", record[40:])
         end = place
-    if length > PICKLE:
-        raise Oversized("it is a zip of too many files")
     if signature != b"PK\x05\x06" or comment or start + length != end:
         raise Damaged("no list of files at its end")
+    if length > PICKLE:
+        raise Oversized("it is a zip of too many files")
     return size
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import re
 import time
 
 import pytest
@@ -213,6 +214,124 @@ def test_places_of_wrong_types(server, value):
     server.answers["/v1/search"] = [(200, {"results": value})]
     with pytest.raises(Unreachable, match="something else"):
         ask(OPEN_METEO, "Rome")
+
+
+@SERVICES
+def test_an_answer_without_end_is_not_taken_in(server, service):
+    """Plain, or packed to a hundredth of a percent; nor what is held of it."""
+    import tracemalloc
+    import zlib
+
+    packed = zlib.compressobj(wbits=31)
+    bomb = b"".join(packed.compress(bytes(10**6)) for _ in range(200)) + packed.flush()
+    for answer in (
+        (200, b" " * 5_000_000),
+        (200, bomb, {"Content-Encoding": "gzip"}),
+        (500, bomb, {"Content-Encoding": "gzip"}),
+        (429, b"[" * 5_000_000),
+    ):
+        server.answers[PATH[service]] = [answer]
+        tracemalloc.start()
+        with pytest.raises(Unreachable, match="after 3 tries: its answer has more than 1 MB"):
+            ask(service, "41.9, 12.5")
+        assert tracemalloc.get_traced_memory()[1] < 30e6
+        tracemalloc.stop()
+
+
+def test_a_packed_answer_is_read_though_it_is_not_asked_for(server):
+    import gzip
+    import json
+    import zlib
+
+    plain = json.dumps(OWM).encode()
+    for name, body in (("gzip", gzip.compress(plain)), ("deflate", zlib.compress(plain))):
+        server.answers[PATH[OPENWEATHERMAP]] = [(200, body, {"Content-Encoding": name})]
+        assert ask().place == "Rome"
+    for body in (b"not packed", gzip.compress(plain)[:40]):
+        server.answers[PATH[OPENWEATHERMAP]] = [(200, body, {"Content-Encoding": "gzip"})]
+        with pytest.raises(Unreachable):
+            ask()
+
+
+@SERVICES
+@pytest.mark.parametrize("status", [200, 401, 404, 429, 500])
+@pytest.mark.parametrize(
+    "body", [b"[" * 200_000, b'{"message":' * 100_000, b'{"message": ' + b"9" * 5000 + b"}"]
+)
+def test_json_of_any_depth_is_a_message(server, service, status, body):
+    server.answers[PATH[service]] = [(status, body)]
+    with pytest.raises(ValueError, match=service) as error:
+        ask(service, "41.9, 12.5")
+    assert len(str(error.value)) < 600
+
+
+WAITS = {
+    "3600": weather_services.PATIENCE, "9" * 400: 0.02, "30": 30, "0": 0, "\u00b2": 0.02, "1e3": 0.02,
+    "-5": 0.02, "": 0.02, "nan": 0.02, "Wed, 21 Oct 2099 07:28:00 GMT": 0.02,
+    "999999999": weather_services.PATIENCE,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("after", WAITS)
+def test_how_long_a_service_may_ask_to_wait(server, after, monkeypatch):
+    """Half a minute at most, whatever it writes; else as long as without a word from it."""
+    waits = []
+
+    async def sleep(seconds):
+        waits.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    server.answers[PATH[OPENWEATHERMAP]] = [(429, {"message": "limit"}, {"Retry-After": after})]
+    with pytest.raises(Unreachable, match="limit of calls"):
+        ask(retry=0.02)
+    own = [0.02, 0.04]
+    assert waits == [0, *(own if WAITS[after] == 0.02 else [WAITS[after]] * 2)]
+
+
+KEYS = ("k/3+y&z=?#", "a b\"c'd\\e", "0123456789abcdef0123456789abcdef", "schl\u00fcssel<>")
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_service_that_repeats_the_key_tells_nobody(server, key):
+    """In the weather as in messages, however often it was quoted, in either case."""
+    import html
+    import json
+    from urllib.parse import quote, quote_plus
+
+    once = [key, quote(key), quote(key, safe=""), quote_plus(key)]
+    forms = [
+        *once,
+        *(quote(f, safe="") for f in once),
+        *(quote_plus(quote(f, safe=""), safe="") for f in once),
+    ]
+    forms += [html.escape(key), repr(key), json.dumps(key), json.dumps(json.dumps(key)), key.upper()]
+    for form in forms:
+        echo = f"for {form}"
+        said = {**OWM, "name": echo, "weather": [{**OWM["weather"][0], "description": echo}]}
+        server.answers[PATH[OPENWEATHERMAP]] = [(200, said)]
+        found = ask(key=key)
+        assert "for (key)" in re.sub("['\"\\\\]", "", found.place) and found.place == found.condition
+        assert not any(f in str(found.as_dict()) for f in forms)
+        for status in (401, 404, 429, 500):
+            server.answers[PATH[OPENWEATHERMAP]] = [(status, {"message": echo})]
+            with pytest.raises(ValueError, match="for .*key") as error:
+                ask(key=key, place="41.9, 12.5")
+            assert not any(f in str(error.value) for f in forms)
+    assert all(query["appid"] == key for _, query in server.asked)
+
+
+@pytest.mark.parametrize("text", ["x" * 201, "", 7, ["a"], {"a": 1}])
+def test_a_name_or_description_that_is_no_short_text(server, text):
+    changes = [("name",), ("weather", 0, "description")] if text != "" else [("weather", 0, "description")]
+    for path in changes:
+        server.answers[PATH[OPENWEATHERMAP]] = [(200, changed(OWM, path, text))]
+        with pytest.raises(Unreachable, match="something else") as error:
+            ask()
+        assert len(str(error.value)) < 300
+    server.answers[PATH[OPENWEATHERMAP]] = [(200, changed(OWM, ("name",), " New\n York "))]
+    assert ask().place == "New York"
+    server.answers[PATH[OPENWEATHERMAP]] = [(200, changed(OWM, ("name",), ""))]
+    assert ask(place="41.9, 12.5").place == "41.9, 12.5"
 
 
 @SERVICES

@@ -155,7 +155,11 @@ class DINOStyleScore(io.ComfyNode):
         weighted = report.get("weighted_multi_style", 0.0)
         shown = as_image(picture)
         return io.NodeOutput(
-            report["consistency"], weighted, json.dumps(report), shown, ui=ui.PreviewImage(shown)
+            report["consistency"],
+            weighted,
+            json.dumps(report, ensure_ascii=False),
+            shown,
+            ui=ui.PreviewImage(shown),
         )
 
 
@@ -254,7 +258,9 @@ class CLIPScore(io.ComfyNode):
         labels = [f"{i + 1}: {prompt[:40]}" for i, prompt in enumerate(report["prompts"])]
         picture = bars(report["cosines"], labels, f"cosine to the prompt, mean {report['mean']:.3f}")
         shown = as_image(picture)
-        return io.NodeOutput(report["mean"], json.dumps(report), shown, ui=ui.PreviewImage(shown))
+        return io.NodeOutput(
+            report["mean"], json.dumps(report, ensure_ascii=False), shown, ui=ui.PreviewImage(shown)
+        )
 
 
 NODES = [LoadVisionModel, DINOStyleScore, CLIPScore]

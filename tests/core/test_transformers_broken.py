@@ -1,5 +1,5 @@
-"""transformers where a torchaudio that was made for another torch is installed: it raises as it is imported, and
-transformers' models with it.
+"""transformers where a torchaudio that was made for another torch is installed: importing it raises, and
+importing transformers' models with it.
 """
 
 import os

@@ -45,6 +45,12 @@ def context_models(pack, tiny):
         }
 
 
+@pytest.fixture
+def two_temperatures(pack, monkeypatch):
+    """A random Whisper is never sure of itself, and would go through all six at every window."""
+    monkeypatch.setattr(pack.zsamb_core.speech, "TEMPERATURES", (0.0, 0.4))
+
+
 @dataclass
 class Demo:
     """The demo model and the stock nodes' work on it."""

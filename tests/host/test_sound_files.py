@@ -9,7 +9,7 @@ import torch
 from tests.sounds import music, speech_file, write_wav
 from zsamb_core.resampling import resample
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("two_temperatures")]
 
 
 def loaded(path):

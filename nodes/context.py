@@ -14,10 +14,19 @@ from ..zsamb_core.fusion import (
     lines_of,
     unused,
 )
+from ..zsamb_core.speech import LANGUAGES
 from ._host.context_models import ContextModel, summarise_all
 from ._host.token_count import CLIP_READS, count_tokens
 from .context_models import CAPTION_MODEL, CONTEXT, MUSIC_MODEL, SPEECH_MODEL, SUMMARY_MODEL
-from .senses import CaptionImage, DescribeMusic, TranscribeSpeech, captions, descriptions, transcripts
+from .senses import (
+    AUTO,
+    CaptionImage,
+    DescribeMusic,
+    TranscribeSpeech,
+    captions,
+    descriptions,
+    transcripts,
+)
 from .style_embeds import named
 
 BY_TEMPLATE, SUMMARIZE, NONE = "template", "summarize", "none"
@@ -79,7 +88,9 @@ class ContextToPrompt(io.ComfyNode):
                     "speech",
                     [io.String, io.Audio],
                     optional=True,
-                    tooltip="Text from Transcribe Speech; or a recording, with speech_model.",
+                    tooltip=(
+                        "Text from Transcribe Speech; or a recording, with speech_model: see language, too."
+                    ),
                 ),
                 io.MultiType.Input(
                     "music",
@@ -94,6 +105,24 @@ class ContextToPrompt(io.ComfyNode):
                 SPEECH_MODEL.Input("speech_model", optional=True, tooltip="For a recording in speech."),
                 MUSIC_MODEL.Input("music_model", optional=True, tooltip="For a recording in music."),
                 SUMMARY_MODEL.Input("summary_model", optional=True, tooltip="For summarize."),
+                io.Combo.Input(
+                    "language",
+                    options=[AUTO, *LANGUAGES],
+                    default=AUTO,
+                    optional=True,
+                    tooltip=(
+                        "For a recording in speech: what is spoken, by its code, such as en or it. auto: the"
+                        " model finds out."
+                    ),
+                ),
+                io.Boolean.Input(
+                    "translate",
+                    default=False,
+                    optional=True,
+                    tooltip=(
+                        "For a recording in speech: into English, which is what SDXL's text encoders know."
+                    ),
+                ),
             ],
             outputs=[
                 io.String.Output(display_name="prompts", tooltip="One per line. For Prompt Set."),
@@ -111,15 +140,25 @@ class ContextToPrompt(io.ComfyNode):
         fusion,
         template,
         style,
-        image=None,
-        speech=None,
-        music=None,
+        image="",
+        speech="",
+        music="",
         weather=None,
         caption_model: ContextModel | None = None,
         speech_model: ContextModel | None = None,
         music_model: ContextModel | None = None,
         summary_model: ContextModel | None = None,
+        language=AUTO,
+        translate=False,
     ) -> io.NodeOutput:
+        # Text where nothing is connected. None comes by a link: a video without sound has no AUDIO.
+        notes = [
+            warned(f"{name}: there is none, as of a video without sound")
+            for name, given in (("image", image), ("speech", speech), ("music", music))
+            if given is None
+        ]
+        if (language != AUTO or translate) and (speech is None or isinstance(speech, str)):
+            notes.append(warned("language and translate do nothing here: they are for a recording in speech"))
         try:
             check_template(template)
             if fusion == SUMMARIZE and summary_model is None:
@@ -134,15 +173,17 @@ class ContextToPrompt(io.ComfyNode):
             if image is not None and not isinstance(image, str):
                 image = captions(CaptionImage, caption_model, image)
             if speech is not None and not isinstance(speech, str):
-                speech = transcripts(TranscribeSpeech, speech_model, speech)[0]
+                speech, _, said = transcripts(TranscribeSpeech, speech_model, speech, language, translate)
+                notes += [f"speech, {line}" for line in said]
             if music is not None and not isinstance(music, str):
-                music = descriptions(DescribeMusic, music_model, music)[0]
+                music, *_, said = descriptions(DescribeMusic, music_model, music)
+                notes += [f"music, {line}" for line in said]
             given = dict(zip(SOURCES, (image, speech, music, weather, text), strict=True))
             rows = lines_of({name: value or "" for name, value in given.items()})
-            prompts, notes = fuse(rows, fusion, template, summary_model)
+            prompts, left = fuse(rows, fusion, template, summary_model)
         except ValueError as error:
             raise named(error, NODE) from error
-        notes = [*notes, *(note for i, p in enumerate(prompts) for note in told(i, p, style))]
+        notes += [*left, *(note for i, p in enumerate(prompts) for note in told(i, p, style))]
         return io.NodeOutput("\n".join(prompts), style, "\n".join(notes))
 
     @classmethod

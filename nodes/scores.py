@@ -153,7 +153,11 @@ class DINOStyleScore(io.ComfyNode):
         weighted = report.get("weighted_multi_style", 0.0)
         shown = as_image(picture)
         return io.NodeOutput(
-            report["consistency"], weighted, json.dumps(report), shown, ui=ui.PreviewImage(shown)
+            report["consistency"],
+            weighted,
+            json.dumps(report, ensure_ascii=False),
+            shown,
+            ui=ui.PreviewImage(shown),
         )
 
 
@@ -255,7 +259,9 @@ class CLIPScore(io.ComfyNode):
         title += f"; {len(cut)} prompts read in part" if cut else ""
         picture = bars(report["cosines"], labels, title)
         shown = as_image(picture)
-        return io.NodeOutput(report["mean"], json.dumps(report), shown, ui=ui.PreviewImage(shown))
+        return io.NodeOutput(
+            report["mean"], json.dumps(report, ensure_ascii=False), shown, ui=ui.PreviewImage(shown)
+        )
 
 
 NODES = [LoadVisionModel, DINOStyleScore, CLIPScore]

@@ -84,14 +84,14 @@ class TranscribeSpeech(io.ComfyNode):
             search_aliases=["Whisper", "speech to text", "ASR", "subtitles", "Z-SAMB"],
             inputs=[
                 SPEECH_MODEL.Input("speech_model", tooltip="From Load Speech Model."),
-                io.Audio.Input("audio", tooltip="Any sample rate, mono or stereo."),
+                io.Audio.Input("audio", tooltip="Any sample rate and number of channels."),
                 io.Combo.Input(
                     "language",
                     options=[AUTO, *LANGUAGES],
                     default=AUTO,
                     tooltip=(
-                        "What is spoken, by its code, such as en or it. auto: the model finds out from the"
-                        " first 30 seconds."
+                        "What is spoken, by its code, such as en or it. auto: the model finds out from 30"
+                        " seconds, the first in which there is something to hear."
                     ),
                 ),
                 io.Boolean.Input(
@@ -110,24 +110,36 @@ class TranscribeSpeech(io.ComfyNode):
 
     @classmethod
     def execute(cls, speech_model: ContextModel, audio, language, translate) -> io.NodeOutput:
-        return io.NodeOutput(*transcripts(cls, speech_model, audio, language, translate))
+        text, report, _ = transcripts(cls, speech_model, audio, language, translate)
+        return io.NodeOutput(text, report)
 
 
-def transcripts(node, model, audio, language=AUTO, translate=False) -> tuple[str, str]:
-    """(text, JSON) for the node of that class; warnings go to the log too."""
+def transcripts(node, model, audio, language=AUTO, translate=False) -> tuple[str, str, list[str]]:
+    """(text, JSON, warnings) for the node of that class; the warnings go to the log too."""
     name = node.define_schema().display_name
     try:
         found = transcribe_all(model, audio, None if language == AUTO else language, translate)
     except ValueError as error:
         raise named(error, name) from error
-    for i, one in enumerate(found):
-        for warning in one.warnings:
-            logging.warning("%s: recording %d: %s", name, i + 1, warning)
     report = [
         {"text": t.text, "language": t.language, "segments": t.segments, "warnings": t.warnings}
         for t in found
     ]
-    return "\n".join(t.text for t in found), json.dumps({"model": model.name, "recordings": report})
+    text = "\n".join(t.text for t in found)
+    return text, in_json(model, report), warned(name, [t.warnings for t in found])
+
+
+def warned(name: str, recordings: list[list[str]]) -> list[str]:
+    """The warnings of each recording, as lines that the log has too."""
+    lines = [f"recording {i + 1}: {warning}" for i, said in enumerate(recordings) for warning in said]
+    for line in lines:
+        logging.warning("%s: %s", name, line)
+    return lines
+
+
+def in_json(model: ContextModel, recordings: list[dict]) -> str:
+    """With letters of every script as they are, so that people can read it."""
+    return json.dumps({"model": model.name, "recordings": recordings}, ensure_ascii=False)
 
 
 class DescribeMusic(io.ComfyNode):
@@ -175,7 +187,8 @@ class DescribeMusic(io.ComfyNode):
 
     @classmethod
     def execute(cls, music_model: ContextModel, audio, sets, top_k) -> io.NodeOutput:
-        return io.NodeOutput(*descriptions(cls, music_model, audio, sets, top_k))
+        text, genre, report, _ = descriptions(cls, music_model, audio, sets, top_k)
+        return io.NodeOutput(text, genre, report)
 
     @classmethod
     def fingerprint_inputs(cls, **_):
@@ -183,8 +196,8 @@ class DescribeMusic(io.ComfyNode):
         return file.stat().st_mtime_ns if file.is_file() else 0
 
 
-def descriptions(node, model, audio, sets=SETS, top_k=TOP) -> tuple[str, str, str]:
-    """(text, genre, JSON) for the node of that class."""
+def descriptions(node, model, audio, sets=SETS, top_k=TOP) -> tuple[str, str, str, list[str]]:
+    """(text, genre, JSON, warnings) for the node of that class; the warnings go to the log too."""
     name = node.define_schema().display_name
     try:
         file = user_file(LABELS)
@@ -193,9 +206,6 @@ def descriptions(node, model, audio, sets=SETS, top_k=TOP) -> tuple[str, str, st
         found = listen_all(model, audio, known)
     except ValueError as error:
         raise named(error, name) from error
-    for i, one in enumerate(found):
-        if one.warning:
-            logging.warning("%s: recording %d: %s", name, i + 1, one.warning)
     text = "\n".join(
         " ".join(
             sentence(known[key], [match.label for match in one.found[key][:top_k]])
@@ -205,8 +215,8 @@ def descriptions(node, model, audio, sets=SETS, top_k=TOP) -> tuple[str, str, st
         for one in found
     )
     genres = "\n".join(one.found[GENRE][0].label if one.found else "" for one in found)
-    report = {"model": model.name, "recordings": [scores(one, top_k) for one in found]}
-    return text, genres, json.dumps(report)
+    report = in_json(model, [scores(one, top_k) for one in found])
+    return text, genres, report, warned(name, [one.warnings for one in found])
 
 
 def chosen_sets(text: str, known: dict[str, LabelSet]) -> list[str]:
@@ -227,7 +237,7 @@ def scores(heard: Heard, top_k: int) -> dict:
         ]
         for name, ranked in heard.found.items()
     }
-    return {"sets": found, "warnings": [heard.warning] if heard.warning else []}
+    return {"sets": found, "warnings": heard.warnings}
 
 
 NODES = [CaptionImage, TranscribeSpeech, DescribeMusic]

@@ -107,11 +107,11 @@ class DescribeWeather(io.ComfyNode):
                 raise ValueError(f"{node}: {error} {advice}") from None
             logging.warning("%s: %s The offline text is used.", node, error)
             report = {"source": "offline", "warnings": [str(error)]}
-            return io.NodeOutput(" ".join(offline.split()), json.dumps(report))
+            return io.NodeOutput(" ".join(offline.split()), json.dumps(report, ensure_ascii=False))
         except ValueError as error:
             raise named(error, node) from None
         report = {**found.weather.as_dict(), "asked": round(found.at), "warnings": []}
-        return io.NodeOutput(in_words(found.weather, template, units), json.dumps(report))
+        return io.NodeOutput(in_words(found.weather, template, units), json.dumps(report, ensure_ascii=False))
 
     @classmethod
     def fingerprint_inputs(cls, service, place, cache_minutes, **_):

@@ -1,7 +1,7 @@
 """Models that turn pictures, speech, music and long texts into prompt text: their places and their work."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ...zsamb_core.laion_checkpoint import load_laion_clap
 from ...zsamb_core.music import LabelSet, Match, embed_track, matches
 from ...zsamb_core.openai_whisper import load_openai_whisper
 from ...zsamb_core.vision_model import as_pictures
-from ...zsamb_core.waveform import silence, tracks, windows
+from ...zsamb_core.waveform import Track, silence, tracks, windows
 from .folders import files, find, register
 from .held import FOLDER, hold, model_folder, model_folders, stop_if_asked, to_device
 
@@ -123,54 +123,53 @@ def caption_all(model: ContextModel, images, prefix: str, length: int, beams: in
 def transcribe_all(
     model: ContextModel, audio, language: str | None, translate: bool
 ) -> list[speech.Transcript]:
-    """A transcript of each recording of an AUDIO."""
+    """A transcript of each recording of an AUDIO, or of the silence of None."""
     recordings = tracks_of(audio, speech.RATE)
     to_device(model.patcher)
-    seconds = [len(track) / speech.RATE for track in recordings]
+    seconds = [len(track) / speech.RATE for track, _ in recordings]
     progress = comfy.utils.ProgressBar(sum(seconds))
     found = []
-    for i, track in enumerate(recordings):
+    for i, (track, said) in enumerate(recordings):
         before = sum(seconds[:i])
-        found.append(
-            speech.transcribe(
-                model.model,
-                track,
-                language,
-                translate,
-                stop_if_asked,
-                lambda heard, before=before: progress.update_absolute(before + heard),
-            )
+        one = speech.transcribe(
+            model.model,
+            track,
+            language,
+            translate,
+            stop_if_asked,
+            lambda heard, before=before: progress.update_absolute(before + heard),
         )
+        found.append(replace(one, warnings=[*said, *one.warnings]))
         progress.update_absolute(before + seconds[i])
     return found
 
 
 @dataclass(frozen=True)
 class Heard:
-    """``found``: matches by set, the nearest first; none and a ``warning`` for silence."""
+    """``found``: matches by set, the nearest first; none, and a warning, for silence."""
 
     found: dict[str, list[Match]]
-    warning: str | None = None
+    warnings: list[str]
 
 
 def listen_all(model: ContextModel, audio, sets: dict[str, LabelSet]) -> list[Heard]:
-    """What each recording of an AUDIO sounds like."""
+    """What each recording of an AUDIO sounds like, or the silence of None."""
     music = model.model
     recordings = tracks_of(audio, music.rate)
     to_device(model.patcher)
-    counts = [len(windows(track, music.window)) for track in recordings]
+    counts = [len(windows(track, music.window)) for track, _ in recordings]
     progress = comfy.utils.ProgressBar(sum(counts))
     found = []
-    for i, track in enumerate(recordings):
+    for i, (track, said) in enumerate(recordings):
         if silent := silence(track, music.rate):
-            found.append(Heard({}, silent))
+            found.append(Heard({}, [*said, silent]))
         else:
             parts = []
             for part in embed_track(music, track):
                 stop_if_asked()
                 parts.append(part)
                 progress.update(1)
-            found.append(Heard(matches(music, torch.stack(parts), sets)))
+            found.append(Heard(matches(music, torch.stack(parts), sets), list(said)))
         progress.update_absolute(sum(counts[: i + 1]))  # silent windows are not heard
     return found
 
@@ -185,8 +184,12 @@ def summarise_all(model: ContextModel, texts: list[str]) -> list[str]:
     return found
 
 
-def tracks_of(audio, rate: int):
-    """The recordings of the host's AUDIO. Raises ValueError for what is none."""
+def tracks_of(audio, rate: int) -> list[Track]:
+    """The recordings of the host's AUDIO; of None, which the host has for a video without sound, one of no
+    samples. Raises ValueError for what is none.
+    """
+    if audio is None:
+        return [Track(torch.zeros(0))]
     if not isinstance(audio, dict) or not {"waveform", "sample_rate"} <= set(audio):
         raise ValueError(
             f"audio is a {type(audio).__name__}, expected ComfyUI's AUDIO with waveform and sample_rate"

@@ -1,5 +1,6 @@
 """BLIP, Whisper, CLAP and T5 by our loaders, against transformers' own high-level calls on the same files."""
 
+import itertools
 import json
 import math
 import shutil
@@ -9,11 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
+from zsamb_core import speech
 from zsamb_core.caption import as_sentence, load_caption_model
 from zsamb_core.clap import load_clap
 from zsamb_core.music import SHIPPED, embed_track, matches, read_label_sets
-from zsamb_core.speech import LANGUAGES, RATE, TEMPERATURES, audible, load_whisper, transcribe
+from zsamb_core.rounds import Rounds
+from zsamb_core.speech import LANGUAGES, RATE, audible, left_out, load_whisper, segment, transcribe
 from zsamb_core.summary import load_summary_model
+from zsamb_core.waveform import floor_of
+
+ALL, TWO = speech.TEMPERATURES, (0.0, 0.4)
 
 
 def nothing(*_):
@@ -71,45 +77,109 @@ SETTINGS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("seconds", [0.01, 4, 30, 31, 75])
-@pytest.mark.parametrize("language, translate", [("it", False), ("de", True)])
-def test_transcripts_are_transformers_own(tiny, seconds, language, translate):
-    """The paper's settings, sampling among them, short form and long form: the same tokens, but for those
-    that the model wrote after the recording's end.
+@pytest.fixture(autouse=True)
+def two_temperatures(monkeypatch):
+    """A random model is never sure, and would go through all six at every window."""
+    monkeypatch.setattr(speech, "TEMPERATURES", TWO)
+
+
+def frames(model, track):
+    """(1, 80, n // 160): transformers' own features, without those behind the sound's end."""
+    longer = {"truncation": False, "padding": "longest"} if len(track) > 30 * RATE else {}
+    given = model.features(track.numpy(), sampling_rate=RATE, return_tensors="pt", **longer)
+    return given["input_features"][..., : max(1, len(track) // 160)]
+
+
+@pytest.mark.parametrize(
+    "seconds, language, translate, temperatures",
+    [
+        (0.01, "it", False, TWO), (4, "it", False, ALL), (4, "de", True, TWO), (29.99, "de", True, TWO),
+        (30, "it", False, TWO), (31, "de", True, TWO), (75, "it", False, TWO),
+    ],
+)  # fmt: skip
+def test_transcripts_are_transformers_own(tiny, monkeypatch, seconds, language, translate, temperatures):
+    """The paper's settings, sampling among them, short form and long form: the same tokens, on features that
+    end where the sound ends.
     """
+    monkeypatch.setattr(speech, "TEMPERATURES", temperatures)
     track = sound(seconds)
     model = load_whisper(tiny["whisper"])
     ours = heard(model, track, language, translate)
-    longer = {"truncation": False, "padding": "longest"} if seconds > 30 else {}
-    given = model.features(
-        track.numpy(), sampling_rate=RATE, return_attention_mask=True, return_tensors="pt", **longer
-    )
     torch.manual_seed(0)
     theirs = model.model.generate(
-        **given, return_timestamps=True, return_segments=True, language=language,
-        task="translate" if translate else "transcribe", temperature=TEMPERATURES, **SETTINGS,
+        frames(model, track), return_timestamps=True, return_segments=True, language=language,
+        task="translate" if translate else "transcribe", temperature=temperatures, **SETTINGS,
     )  # fmt: skip
+    floor = floor_of(track, RATE)
     kept = [
-        part for part in theirs["segments"][0] if audible(track, float(part["start"]), float(part["end"]))
+        part
+        for part in theirs["segments"][0]
+        if audible(track, float(part["start"]), float(part["end"]), floor)
     ]
     assert len(ours.segments) == len(kept)
     for mine, other in zip(ours.segments, kept, strict=True):
         text = model.tokenizer.decode(other["tokens"], skip_special_tokens=True)
-        assert mine == {"start": float(other["start"]), "end": float(other["end"]), "text": text.strip()}
+        end = min(float(other["end"]), len(track) / RATE)
+        assert mine == {"start": float(other["start"]), "end": end, "text": text.strip()}
     if len(kept) == len(theirs["segments"][0]):
         text = model.tokenizer.decode(theirs["sequences"][0], skip_special_tokens=True)
         assert ours.text == " ".join(text.split())
     assert ours.language == language and (ours.text or "no speech was found" in ours.warnings)
     left = sum(part["start"] < seconds for part in theirs["segments"][0]) - len(kept)
-    assert any(f"{left} segments that Whisper wrote in silence" in w for w in ours.warnings) == bool(left)
+    assert any("that Whisper wrote in silence" in w for w in ours.warnings) == bool(left)
+
+
+def test_features_end_with_the_sound_and_see_silence_behind_it(tiny):
+    """As in openai-whisper, which pads with silence and cuts that off again; else the last frames would see
+    the end mirrored.
+    """
+    model = load_whisper(tiny["whisper"])
+    for seconds in (0.005, 3.337, 30, 41.01):
+        track = sound(seconds)
+        ours = model._features(track)
+        padded = model.features(
+            torch.nn.functional.pad(track, (0, 30 * RATE)).numpy(), sampling_rate=RATE, return_tensors="pt",
+            truncation=False, padding="longest",
+        )["input_features"]  # fmt: skip
+        assert ours.shape == (1, 80, max(1, len(track) // 160))
+        assert torch.allclose(ours, padded[..., : ours.shape[-1]], atol=1e-5)
+
+
+def test_a_window_is_encoded_once(tiny, monkeypatch):
+    """For its language, for the probability of no speech, and for every temperature."""
+    monkeypatch.setattr(speech, "TEMPERATURES", (0.0, 0.2, 0.4))
+    model = load_whisper(tiny["whisper"])
+    seen = []
+    model.model.model.encoder.conv1.register_forward_hook(lambda _, given, __: seen.append(given[0].clone()))
+    found = heard(model, sound(40))
+    assert len(seen) > 1 and all(not torch.equal(a, b) for a, b in itertools.pairwise(seen))
+    assert any("was sampled anew (at most 2 times)" in warning for warning in found.warnings)
+    # Nothing of it stays.
+    assert "forward" not in vars(model.model.get_encoder())
+    before = len(seen)
+    heard(model, sound(4), "en")
+    heard(model, sound(4), "en")
+    assert len(seen) >= before + 2
+
+
+def test_rounds_are_said():
+    rounds = Rounds()
+    assert rounds.said() == []
+    rounds.begin(anew=False)
+    assert rounds.said() == []
+    rounds.begin(anew=True)
+    assert rounds.said()[0].startswith("the text of the recording was sampled anew (at most 1 times): it was")
+    rounds.begin(anew=False)
+    rounds.begin(anew=False)
+    rounds.begin(anew=True)
+    rounds.begin(anew=True)
+    assert rounds.said()[0].startswith("the text of 2 of 3 windows was sampled anew (at most 2 times)")
 
 
 @pytest.mark.parametrize("seconds", [30, 45])
 def test_transcripts_are_the_pipeline_s_where_nothing_is_sampled(tiny, seconds, monkeypatch):
     """The pipeline draws random numbers for itself, so at temperature 0 alone."""
     from transformers import pipeline
-
-    from zsamb_core import speech
 
     monkeypatch.setattr(speech, "TEMPERATURES", (0.0,))
     track = sound(seconds)
@@ -127,10 +197,45 @@ def test_the_language_is_found_as_transformers_finds_it(tiny):
     model = load_whisper(tiny["whisper"])
     track = sound(6)
     ours = heard(model, track)
-    given = model.features(track.numpy(), sampling_rate=RATE, return_tensors="pt")
-    (token,) = model.model.detect_language(given["input_features"]).tolist()
-    assert model.tokenizer.convert_ids_to_tokens(token) == f"<|{ours.language}|>"
+    given = torch.nn.functional.pad(frames(model, track), (0, 3000 - 600))
+    (token,) = model.model.detect_language(given).tolist()
+    assert ours.text and model.tokenizer.convert_ids_to_tokens(token) == f"<|{ours.language}|>"
     assert heard(model, track, ours.language).text == ours.text
+
+
+def test_the_language_is_that_of_what_is_heard_not_of_the_silence_before(tiny, monkeypatch):
+    model = load_whisper(tiny["whisper"])
+    asked = []
+    monkeypatch.setattr(type(model), "_spoken", lambda self, track: asked.append(track) or "it")
+    said = sound(4)
+    for silence in (0, 10, 26, 32, 70):
+        heard(model, torch.cat([torch.zeros(silence * RATE), said]))
+        begin = 0 if silence <= 26 else silence * RATE  # 30 s in one piece have a single window
+        assert len(asked[-1]) == (silence + 4) * RATE - begin
+    heard(model, torch.cat([torch.zeros(14 * RATE), sound(20)]))
+    assert len(asked[-1]) == 34 * RATE  # more than half a window of sound: the first window is as good
+    heard(model, torch.cat([torch.zeros(16 * RATE), sound(20)]))
+    assert torch.equal(asked[-1], sound(20))
+
+
+def test_quiet_speech_is_kept_and_silence_beside_loud_speech_is_not(tiny):
+    """The floor is relative: -70 dB is speech where nothing is louder."""
+    model = load_whisper(tiny["whisper"])
+    quiet = sound(4) * 10 ** (-55 / 20)  # -75 dB at the loudest
+    alone = heard(model, quiet, "it")
+    assert alone.segments and not any("silence" in warning for warning in alone.warnings)
+    found = heard(model, torch.cat([sound(4), quiet.repeat(8)]), "it")
+    assert found.segments and all(part["start"] < 4 for part in found.segments)
+    assert any("that Whisper wrote in silence" in warning for warning in found.warnings)
+
+
+def test_segments_end_with_the_recording_and_what_is_left_out_is_counted():
+    track = torch.zeros(RATE * 3 // 2)
+    assert segment(track, 0.5, 2.0, " a word") == {"start": 0.5, "end": 1.5, "text": "a word"}
+    assert segment(track, 0.5, 1.0, "")["end"] == 1.0
+    assert left_out(0) == []
+    assert left_out(1) == ["1 segment that Whisper wrote in silence was left out"]
+    assert left_out(3) == ["3 segments that Whisper wrote in silence were left out"]
 
 
 def test_the_transcript_is_the_same_every_time_and_random_numbers_are_left_alone(tiny):
@@ -145,7 +250,7 @@ def test_the_transcript_is_the_same_every_time_and_random_numbers_are_left_alone
 
 def test_silence_is_not_made_into_words(tiny):
     model = load_whisper(tiny["whisper"])
-    for track in (torch.zeros(RATE), torch.zeros(90 * RATE), torch.randn(5 * RATE) * 1e-5):
+    for track in (torch.zeros(0), torch.zeros(RATE), torch.zeros(90 * RATE), torch.randn(5 * RATE) * 1e-5):
         found = heard(model, track)
         assert found.text == "" and found.language is None
         assert "nothing to hear" in found.warnings[0]
@@ -153,14 +258,12 @@ def test_silence_is_not_made_into_words(tiny):
     track = torch.cat([sound(4), torch.zeros(60 * RATE), sound(4)])
     found = heard(model, track, "it")
     assert found.segments and all(s["start"] < 4 or s["end"] > 64 for s in found.segments)
-    assert all(s["start"] < 68 for s in found.segments)
-    assert any("segments that Whisper wrote in silence were left out" in w for w in found.warnings)
+    assert all(s["start"] < 68 and s["end"] <= 68 for s in found.segments)
+    assert any("that Whisper wrote in silence" in w for w in found.warnings)
 
 
 def test_a_recording_in_stretches_is_heard_to_its_end(tiny, monkeypatch):
     """Longer ones go through the model in parts, since it keeps every score; the parts meet at a segment."""
-    from zsamb_core import speech
-
     model = load_whisper(tiny["whisper"])
     lengths = []
     features = type(model)._features

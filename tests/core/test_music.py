@@ -87,6 +87,26 @@ def test_a_sound_made_to_match_a_label_finds_it():
             assert cosines == sorted(cosines, reverse=True)
 
 
+class Measured(Constructed):
+    """Its embedding of a window is the window's loudest sample and its length."""
+
+    def embed_sound(self, track):
+        return torch.tensor([float(track.abs().max()), float(len(track))])
+
+
+def test_silent_windows_are_left_out():
+    """Windows of 20 samples. Silence is what lies 60 dB below the loudest moment of the whole recording."""
+    model = Measured(None)
+    level = torch.tensor([0.0, 0.5, 0.0004, 0.0006, 0.0, 0.25]).repeat_interleave(20)
+    found = torch.stack(list(embed_track(model, level)))
+    assert found[:, 0].tolist() == pytest.approx([0.5, 0.0006, 0.25]) and (found[:, 1] == 20).all()
+    # The same beside nothing louder: it is the music.
+    quiet = torch.stack(list(embed_track(model, level[40:100])))
+    assert quiet[:, 0].tolist() == pytest.approx([0.0004, 0.0006])
+    # A recording of silence alone, which the nodes do not hear, has its windows all the same.
+    assert len(list(embed_track(model, torch.zeros(50)))) == 3
+
+
 def test_every_window_counts_alike():
     """Two windows that sound like one label, one that sounds like another and is louder in length."""
     axes = torch.eye(3)

@@ -1,5 +1,6 @@
 """OpenAI's checkpoints by the openai-whisper package, against its own transcribe."""
 
+import itertools
 import json
 
 import pytest
@@ -8,6 +9,7 @@ import whisper
 
 from zsamb_core.openai_whisper import load_openai_whisper
 from zsamb_core.speech import LANGUAGES, RATE, TEMPERATURES, audible, load_whisper, transcribe
+from zsamb_core.waveform import floor_of
 
 MULTILINGUAL, ENGLISH = 51865, 51864
 
@@ -60,12 +62,37 @@ def test_transcripts_are_the_package_s_own(tiny, seconds, language, translate):
         condition_on_previous_text=False,
         fp16=False,
     )
-    kept = [s for s in theirs["segments"] if audible(track, s["start"], s["end"])]
+    floor = floor_of(track, RATE)
+    kept = [s for s in theirs["segments"] if audible(track, s["start"], s["end"], floor)]
     assert ours.text == " ".join("".join(s["text"] for s in kept).split())
-    assert ours.language == theirs["language"]
-    assert [s["text"] for s in ours.segments] == [s["text"].strip() for s in kept]
+    assert ours.language == (theirs["language"] if ours.text else language)
+    assert ours.segments == [
+        {"start": s["start"], "end": min(s["end"], seconds), "text": s["text"].strip()} for s in kept
+    ]
+    hot = any(s["temperature"] > 0 for s in theirs["segments"])
+    assert not hot or any("was sampled anew" in warning for warning in ours.warnings)
     assert progress[0] == 0 and progress == sorted(progress)
     assert ours.text or "no speech was found" in ours.warnings
+
+
+def test_what_is_encoded_is_not_encoded_again(tiny, monkeypatch):
+    """A hotter temperature takes what the encoder made of the window."""
+    model = load_openai_whisper(tiny)
+    seen = []
+    model.model.encoder.conv1.register_forward_hook(lambda _, given, __: seen.append(given[0].clone()))
+    found = transcribe(model, sound(40), "it", True, nothing, nothing)
+    assert any("was sampled anew" in warning for warning in found.warnings)
+    assert len(seen) > 1 and all(not torch.equal(a, b) for a, b in itertools.pairwise(seen))
+
+
+def test_the_language_is_that_of_what_is_heard_not_of_the_silence_before(tiny):
+    """32 s of nothing, then a recording: the language of that alone."""
+    model = load_openai_whisper(tiny)
+    _, likely = model.model.detect_language(
+        whisper.pad_or_trim(whisper.log_mel_spectrogram(sound(4), 80, padding=30 * RATE), 3000)
+    )
+    found = model.heard(torch.cat([torch.zeros(32 * RATE), sound(4)]), None, False, nothing, nothing)
+    assert found.language == max(likely, key=likely.get)
 
 
 def test_some_words_are_found(tiny):

@@ -8,11 +8,16 @@ import torch
 
 from demo.hosting import import_host
 from demo.measure import load_pack
+from tests.absent import given_back, take_away
 
 if not os.environ.get("COMFYUI_PATH"):
     raise pytest.UsageError("the host tests need COMFYUI_PATH; run them with `python -m nox -s tests`")
 
 import_host()
+take_away()
+with given_back():  # ComfyUI up to 0.36 imports them itself, and keeps them
+    import comfy.sd  # noqa: F401
+    import comfy_extras.nodes_audio  # noqa: F401
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +43,12 @@ def context_models(pack, tiny):
             name: host.ContextModel(name, model, pack.nodes._host.held.hold(model.model))
             for name, model in loaded.items()
         }
+
+
+@pytest.fixture
+def two_temperatures(pack, monkeypatch):
+    """A random Whisper is never sure of itself, and would go through all six at every window."""
+    monkeypatch.setattr(pack.zsamb_core.speech, "TEMPERATURES", (0.0, 0.4))
 
 
 @dataclass

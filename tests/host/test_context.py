@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("two_temperatures")]
 
 
 @pytest.fixture
@@ -148,5 +148,36 @@ def test_errors_come_first_and_name_the_input(context, models):
         context(speech="one\n\nthree")
     with pytest.raises(ValueError, match="ContextToPrompt: prompt 1 is empty"):
         context(fusion="summarize", **models)
-    with pytest.raises(ValueError, match="Describe Music: audio is empty"):
-        context(music={"waveform": torch.zeros(1, 1, 0), "sample_rate": 9}, **models)
+    with pytest.raises(ValueError, match="Describe Music: audio has the shape"):
+        context(music={"waveform": torch.zeros(9), "sample_rate": 9}, **models)
+
+
+def test_a_video_without_sound_is_no_source_and_is_said(context, models, caplog):
+    """None comes by a link alone; where nothing is connected, nothing is said."""
+    for given in (None, {"waveform": torch.zeros(1, 1, 0), "sample_rate": 9}):
+        prompts, _, report = context(text="a cat", speech=given, music=given, **models)
+        assert prompts == "a cat" and "speech" in report and "music" in report
+        assert "without sound" in report or "no sound" in report
+        assert "ContextToPrompt: speech: there is none" in caplog.text
+    assert context(text="a cat")[2] == context(text="a cat", **models)[2] == "prompt 1: 4 tokens."
+
+
+def test_a_recording_in_speech_takes_language_and_translate(context, models, pack, caplog):
+    sound = {"waveform": torch.randn(1, 1, 24_000, generator=torch.Generator().manual_seed(3)) * 0.1,
+             "sample_rate": 8_000}  # fmt: skip
+    node, found = pack.nodes.senses.TranscribeSpeech, {}
+    for language, translate in (("it", False), ("it", True), ("de", False)):
+        given = {"language": language, "translate": translate}
+        said = node.execute(models["speech_model"], sound, language, translate).result[0]
+        found[said] = context(speech=sound, text="x", **given, **models)[0]
+        assert found[said] == context(speech=said, text="x")[0]
+    assert len(found) == 3
+    assert "do nothing here" not in caplog.text
+    for given in ({"language": "it"}, {"translate": True}):
+        report = context(text="a cat", speech="hello", **given)[2]
+        assert "language and translate do nothing here: they are for a recording in speech" in report
+    # New inputs stand behind the old ones: saved workflows fill widgets by place.
+    assert [i.id for i in pack.nodes.context.ContextToPrompt.define_schema().inputs][-2:] == [
+        "language",
+        "translate",
+    ]

@@ -3,11 +3,12 @@
 import gc
 import json
 import weakref
+from fractions import Fraction
 
 import pytest
 import torch
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("two_temperatures")]
 RATE = 16_000
 
 
@@ -167,6 +168,54 @@ def test_a_warning_reaches_the_log(node, models, caplog):
     assert "Describe Music: recording 1: nothing to hear" in caplog.text
 
 
+NO_SOUND = [None, {"waveform": torch.zeros(1, 2, 0), "sample_rate": 44_100}]
+
+
+@pytest.mark.parametrize("audio", NO_SOUND)
+def test_a_video_without_sound_is_silence(node, models, caplog, audio):
+    """The host has None for it, and an AUDIO without samples where another node cut it to nothing."""
+    text, report = node("TranscribeSpeech", speech_model=models["Speech"], audio=audio)
+    (found,) = json.loads(report)["recordings"]
+    assert text == "" == found["text"] and found["segments"] == [] and found["language"] is None
+    assert found["warnings"] == ["nothing to hear: there is no sound, as of a video without a sound track"]
+    text, genre, report = node("DescribeMusic", music_model=models["Music"], audio=audio)
+    (found,) = json.loads(report)["recordings"]
+    assert (text, genre) == ("", "") and "there is no sound" in found["warnings"][0]
+    for name in ("Transcribe Speech", "Describe Music"):
+        assert f"{name}: recording 1: nothing to hear: there is no sound" in caplog.text
+
+
+def test_the_host_s_own_video_without_sound(node, models, tmp_path):
+    """Written and read by the host: Get Video Components gives no audio."""
+    from comfy_api.latest import InputImpl, Types
+    from comfy_extras.nodes_video import GetVideoComponents
+
+    frames = Types.VideoComponents(images=torch.rand(4, 32, 32, 3), audio=None, frame_rate=Fraction(4))
+    InputImpl.VideoFromComponents(frames).save_to(str(tmp_path / "mute.mp4"))
+    _, audio, *_ = GetVideoComponents.execute(InputImpl.VideoFromFile(str(tmp_path / "mute.mp4"))).result
+    assert node("TranscribeSpeech", speech_model=models["Speech"], audio=audio)[0] == ""
+
+
+def test_one_side_inverted_is_heard_and_said(node, models, caplog):
+    audio = noise(3, channels=2)
+    alone = node("TranscribeSpeech", speech_model=models["Speech"], audio=noise(3), language="it")[0]
+    audio["waveform"][:, 1] *= -1
+    text, report = node("TranscribeSpeech", speech_model=models["Speech"], audio=audio, language="it")
+    (found,) = json.loads(report)["recordings"]
+    assert text == alone != "" and "channels cancel each other" in found["warnings"][0]
+    report = node("DescribeMusic", music_model=models["Music"], audio=audio)[2]
+    assert "channels cancel each other" in json.loads(report)["recordings"][0]["warnings"][0]
+    assert caplog.text.count("channels cancel each other") == 2
+
+
+def test_json_can_be_read_in_every_script(node, models, pack, monkeypatch):
+    said = "\u043c\u0430\u044f\u043a \u706f\u5854"
+    transcript = pack.zsamb_core.speech.Transcript(said, "ru", [{"start": 0.0, "end": 1.0, "text": said}])
+    monkeypatch.setattr(pack.nodes.senses, "transcribe_all", lambda *_: [transcript])
+    _, report = node("TranscribeSpeech", speech_model=models["Speech"], audio=noise(1))
+    assert report.count(said) == 2
+
+
 def test_music_in_words(node, models, pack):
     sets = pack.zsamb_core.music.read_label_sets(pack.zsamb_core.music.SHIPPED)
     audio = noise(12, 44_100, 2, 2)
@@ -199,14 +248,14 @@ def test_the_user_s_labels_count(node, models, folders, pack):
 
 
 BAD = [
-    ({"waveform": torch.zeros(1, 1, 0), "sample_rate": RATE}, "audio is empty"),
+    ({"waveform": torch.full((1, 1, 9), 9000.0), "sample_rate": RATE}, "audio reaches 9000, expected"),
     (
         {"waveform": torch.full((1, 1, 9), torch.nan), "sample_rate": RATE},
         "audio holds 9 samples of 9 that",
     ),
     ({"waveform": torch.zeros(9), "sample_rate": RATE}, "audio has the shape"),
     ({"samples": 3}, "audio is a dict, expected ComfyUI's AUDIO with waveform and sample_rate"),
-    (None, "audio is a NoneType"),
+    ("hello", "audio is a str"),
 ]
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from tests.sounds import music, speech_file, write_wav
+from zsamb_core.resampling import resample
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("two_temperatures")]
 
 
 def loaded(path):
@@ -36,9 +37,7 @@ def clap(context_models):
 
 def at(audio, rate, channels, folder):
     """The same sound at another rate and with so many channels, written to a file and read again."""
-    import torchaudio
-
-    moved = torchaudio.functional.resample(audio["waveform"][0], audio["sample_rate"], rate)
+    moved = resample(audio["waveform"][0], audio["sample_rate"], rate)
     wide = moved.mean(0, keepdim=True).repeat(channels, 1)
     return loaded(write_wav(folder / f"{rate}.wav", wide.numpy(), rate))
 

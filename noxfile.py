@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import nox
@@ -15,6 +16,7 @@ VENVS = Path(__file__).parent / ".nox"
 # An older ComfyUI wants older packages.
 MAIN, EXTRAS, COMPAT = "z-samb", "z-samb-extras", "z-samb-compat"
 OLDEST = "0.24.1"  # the ComfyUI that pyproject.toml asks for at least
+USUAL = "0.30.0"  # the newest that tools/host.py fetches
 # torchaudio and torchvision are built against one torch each, and the host imports all three.
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 # What the tests compare with, and what makes their cases.
@@ -30,12 +32,15 @@ def python_of(venv: str) -> str:
     return str(VENVS / venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
 
 
-def set_up(session: nox.Session, *extra: str, venv: str = MAIN) -> None:
-    """Find or fetch ComfyUI, then install torch, what that ComfyUI asks for, and ``extra``."""
+def set_up(session: nox.Session, *extra: str, venv: str = MAIN, base: str | None = None) -> None:
+    """Find or fetch ComfyUI, then install torch, what that ComfyUI asks for, and ``extra``. ``base``: the
+    interpreter that the environment is made from, or this one.
+    """
     python = python_of(venv)
     if not Path(python).exists():
         # virtualenv comes with nox
-        session.run(sys.executable, "-m", "virtualenv", "--quiet", str(VENVS / venv), external=True)
+        made = (sys.executable, "-m", "virtualenv", "--quiet", "--python", base or sys.executable)
+        session.run(*made, str(VENVS / venv), external=True)
     found = session.run(python, "tools/host.py", silent=True, external=True)
     assert isinstance(found, str)
     host = found.strip().splitlines()[-1]
@@ -84,6 +89,45 @@ def extras(session: nox.Session) -> None:
     run(session, "pytest", *both, venv=EXTRAS)
 
 
+@dataclass(frozen=True)
+class Case:
+    """Where the pack is to run as well. ``comfyui``: a version to fetch, None for the one that COMFYUI_PATH
+    names; ``newest``: packages upgraded above what that ComfyUI asks for; ``without``: packages taken away;
+    ``python``: an interpreter of this machine, of whose version the environment is.
+    """
+
+    tests: tuple[str, ...] = ("tests/core", "tests/host", "tests/live/test_client.py")
+    comfyui: str | None = USUAL
+    newest: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    python: str | None = None
+
+
+# By transformers: every model of it that the pack loads.
+MODELS = (
+    "tests/core/test_context_models.py",
+    "tests/core/test_vision_model.py",
+    "tests/core/test_evaluate.py",
+    "tests/host/test_senses.py",
+    "tests/host/test_scores.py",
+)
+PAGE = ("comfyui-frontend-package", "comfyui-workflow-templates", "comfyui-embedded-docs")
+CASES = {
+    "oldest": Case(comfyui=OLDEST),
+    "usual": Case(),
+    "given": Case(comfyui=None, tests=("tests/core", "tests/host", "tests/live/test_server.py")),
+    "page": Case(("tests/live/test_browser.py", "tests/live/test_locales.py"), newest=PAGE),
+    # A ComfyUI of today asks for no torchaudio, and the newest torch has none.
+    "no-torchaudio": Case(
+        ("tests/core", "tests/host"), newest=("torch", "torchvision"), without=("torchaudio",)
+    ),
+    "transformers-4": Case(MODELS, newest=("transformers<5",)),
+    "transformers-5": Case(MODELS, newest=("transformers>=5",)),
+    "python-3.10": Case(("tests/core",), python="python3.10"),
+    "python-3.13": Case(("tests/core",), python="python3.13"),
+}
+
+
 @nox.session
 def real(session: nox.Session) -> None:
     """Word errors of Transcribe Speech on real Whisper weights, beside openai-whisper's: 160 MB from the
@@ -97,12 +141,32 @@ def real(session: nox.Session) -> None:
 
 @nox.session
 def compat(session: nox.Session) -> None:
-    """The core and host tests, and the client's, on the oldest ComfyUI that the pack asks for."""
-    # In place of one that COMFYUI_PATH may name.
-    session.env.update({"ZSAMB_COMFYUI": OLDEST, "COMFYUI_PATH": None})
-    set_up(session, "pytest>=8", *ORACLES, venv=COMPAT)
-    tiers = ("tests/core", "tests/host", "tests/live/test_client.py")
-    run(session, "pytest", *tiers, "-q", *session.posargs, venv=COMPAT)
+    """Tests on other hosts: ``nox -s compat -- NAME``, one of CASES, with pytest's arguments behind; without
+    a name the oldest ComfyUI that the pack asks for.
+    """
+    name, *given = session.posargs if session.posargs[:1] and session.posargs[0] in CASES else (
+        "oldest", *session.posargs
+    )  # fmt: skip
+    case, venv = CASES[name], COMPAT if name == "oldest" else f"{COMPAT}-{name}"
+    if case.comfyui:  # in place of one that COMFYUI_PATH may name
+        session.env.update({"ZSAMB_COMFYUI": case.comfyui, "COMFYUI_PATH": None})
+    elif not os.environ.get("COMFYUI_PATH"):
+        session.error(f"compat -- {name} runs on a ComfyUI of yours: set COMFYUI_PATH to its folder")
+    browser = (BROWSER,) if name == "page" else ()
+    set_up(session, "pytest>=8", *ORACLES, *browser, venv=venv, base=case.python)
+    pip = ("-m", "pip", "--quiet", "--disable-pip-version-check")
+    if case.newest:
+        session.run(python_of(venv), *pip, "install", "--upgrade", *case.newest, external=True)
+    if case.without:
+        session.run(python_of(venv), *pip, "uninstall", "--yes", *case.without, external=True)
+    run(session, "pytest", *case.tests, "-q", *given, venv=venv)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """300 mixed runs on one server, which is to stay as good as it was: ``nox -s soak -- --runs 300``."""
+    set_up(session, "pytest>=8")
+    run(session, "tests.live.soak", *session.posargs)
 
 
 @nox.session

@@ -89,7 +89,7 @@ def _node_differences(before: dict, now: dict) -> list[str]:
                 for key in _unequal(was[name], is_[name])
             ]
     # The canvas saves the values of widgets by position, so one more is safe at the end alone.
-    places, new_places = _widgets(was), _widgets(is_)
+    places, new_places = widgets(was), widgets(is_)
     if new_places[: len(places)] != places:
         lines.append(f"the widgets were, in order, {', '.join(places)}; they are {', '.join(new_places)}")
     lines += [
@@ -108,7 +108,8 @@ def _shown(values: dict, key: str) -> str:
     return json.dumps(values[key]) if key in values else "not there"
 
 
-def _widgets(inputs: dict[str, dict]) -> list[str]:
+def widgets(inputs: dict[str, dict]) -> list[str]:
+    """The inputs that have a widget, in order."""
     return [n for n, kept in inputs.items() if kept["type"] in WIDGETS and not kept.get("forceInput")]
 
 

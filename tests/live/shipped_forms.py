@@ -3,18 +3,24 @@
 ``python -m tests.live.shipped_forms`` adds the forms that are shipped now and are not in the file yet.
 """
 
+import base64
 import json
 import lzma
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parents[2]
 FILE = Path(__file__).with_name("shipped_forms.json.xz")
 FOLDERS = {"api": "workflows/api", "canvas": "workflows", "blueprint": "subgraphs"}
+SIDE = 8  # of the small pictures
 
 
 def shipped() -> list[dict[str, Any]]:
-    """``kind``: of FOLDERS; ``name``: the file's, without its ending; ``form``: what it holds."""
+    """``kind``: of FOLDERS; ``name``: the file's, without its ending; ``form``: what it holds; of some API
+    forms ``pictures``: what their demo twins drew in two steps at version 0.1.0, small.
+    """
     return json.loads(lzma.decompress(FILE.read_bytes()))
 
 
@@ -27,13 +33,56 @@ def current() -> list[dict[str, Any]]:
     ]
 
 
+def has(forms: list[dict[str, Any]], one: dict[str, Any]) -> bool:
+    return any(all(form[key] == one[key] for key in ("kind", "name", "form")) for form in forms)
+
+
+def bare(prompt: dict[str, Any]) -> dict[str, Any]:
+    """What the host runs of an API workflow."""
+    return {key: {"class_type": node["class_type"], "inputs": node["inputs"]} for key, node in prompt.items()}
+
+
+def shape(prompt: dict[str, Any]) -> str:
+    """Equal for workflows that differ in their texts alone."""
+
+    def kept(value: Any) -> Any:
+        text = isinstance(value, str) and (not value or " " in value or "\n" in value)
+        return "text" if text else value
+
+    return json.dumps(
+        [
+            (key, node["class_type"], {name: kept(value) for name, value in node["inputs"].items()})
+            for key, node in sorted(prompt.items())
+        ],
+        sort_keys=True,
+    )
+
+
+def small(picture: np.ndarray) -> np.ndarray:
+    """(SIDE, SIDE, 3) means of a picture (H, W, 3) in 0..1, as levels of 8 bits."""
+    height, width = (side // SIDE for side in picture.shape[:2])
+    parts = picture[: height * SIDE, : width * SIDE].reshape(SIDE, height, SIDE, width, 3)
+    return np.rint(parts.mean((1, 3)) * 255).astype(np.uint8)
+
+
+def written(pictures: list[np.ndarray]) -> list[str]:
+    return [base64.b64encode(small(picture).tobytes()).decode() for picture in pictures]
+
+
+def read(pictures: list[str]) -> list[np.ndarray]:
+    return [
+        np.frombuffer(base64.b64decode(text), np.uint8).reshape(SIDE, SIDE, 3).astype(float)
+        for text in pictures
+    ]
+
+
 def save(forms: list[dict[str, Any]]) -> None:
     FILE.write_bytes(lzma.compress(json.dumps(forms).encode(), preset=9 | lzma.PRESET_EXTREME))
 
 
 def main() -> None:
     forms = shipped() if FILE.exists() else []
-    new = [form for form in current() if form not in forms]
+    new = [form for form in current() if not has(forms, form)]
     save(forms + new)
     print(f"{FILE.name}: {len(new)} added, {len(forms) + len(new)} in all")
 

@@ -49,6 +49,7 @@ MODELS = {
     "Salesforce/blip-image-captioning-base": "blip",
     "openai/whisper-small": "whisper",
     "laion/clap-htsat-unfused": "clap",
+    "google-t5/t5-small": "t5",
 }
 
 

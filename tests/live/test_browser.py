@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.lacking import need_browser
+from tests.live import shipped_forms
 from tools import workflows
 from tools.browser import as_prompt, open_page, reload, show, show_api
 
@@ -51,11 +52,6 @@ def page(server, stand_ins):
         yield page
 
 
-def bare(prompt):
-    """What the host runs of an API workflow."""
-    return {key: {"class_type": node["class_type"], "inputs": node["inputs"]} for key, node in prompt.items()}
-
-
 def ours(said):
     """The console's errors without what the page itself finds missing on any fresh server."""
     return [text for kind, text in said if kind == "script" or "zsamb" in text.lower()]
@@ -66,7 +62,7 @@ def test_a_workflow_opens_as_it_was_written(page, name):
     page.said.clear()
     show(page, json.loads((workflows.FOLDER.parent / f"{name}.json").read_text()))
     assert page.evaluate(PROBLEMS) == []
-    assert bare(as_prompt(page)["output"]) == bare(workflows.load(name))
+    assert shipped_forms.bare(as_prompt(page)["output"]) == shipped_forms.bare(workflows.load(name))
     notes = [n for n in workflows.load(name).values() if "note" in n["_meta"]]
     shown = page.evaluate("() => app.graph._nodes.filter((n) => n.type === 'MarkdownNote').length")
     assert shown == len(notes) >= 2
@@ -74,6 +70,45 @@ def test_a_workflow_opens_as_it_was_written(page, name):
     page.wait_for_timeout(500)
     page.screenshot(path=SHOTS / f"{name}.png")
     assert ours(page.said) == []
+
+
+def test_values_of_every_canvas_form_that_was_shipped_land_in_their_inputs(page):
+    """In the inputs of an API form of the same workflow. What a node got later has its default; at first
+    SharedAttention had its two numbers alone, which is the preset custom now.
+    """
+    info, forms = object_info(page), shipped_forms.shipped()
+    now = shipped_forms.current()
+    for form in forms:
+        if form["kind"] == "api" or shipped_forms.has(now, form):
+            continue
+        show(page, form["form"])
+        landed = shipped_forms.bare(as_prompt(page)["output"])
+        meant = [
+            shipped_forms.bare(other["form"])
+            for other in forms
+            if (other["kind"], other["name"]) == ("api", form["name"])
+        ]
+        assert page.evaluate(PROBLEMS) == [] and (form["kind"] == "blueprint" or meant)
+        assert not meant or any(lands(landed, other, info) for other in meant), form["name"]
+
+
+def lands(landed, meant, info):
+    """Whether the nodes have all inputs that were meant, and beside them what adds nothing."""
+
+    def added(kind, name, value):
+        declared = {**info[kind]["input"].get("required", {}), **info[kind]["input"].get("optional", {})}
+        return value == declared[name][1].get("default") or (name, value) == ("preset", "custom")
+
+    return landed.keys() == meant.keys() and all(
+        landed[key]["class_type"] == node["class_type"]
+        and node["inputs"].items() <= landed[key]["inputs"].items()
+        and all(
+            added(node["class_type"], name, value)
+            for name, value in landed[key]["inputs"].items()
+            if name not in node["inputs"]
+        )
+        for key, node in meant.items()
+    )
 
 
 def object_info(page):

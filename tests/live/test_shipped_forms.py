@@ -1,0 +1,34 @@
+"""Workflows that people saved from this repository go on working: every form that was ever shipped."""
+
+import numpy as np
+import pytest
+
+from tests.live import shipped_forms
+from tools import workflows
+
+pytestmark = pytest.mark.live
+FORMS = [form for form in shipped_forms.shipped() if form["kind"] == "api"]
+# What ships now is drawn by test_server; of forms that differ in their texts one is drawn.
+NOW = {shipped_forms.shape(form["form"]) for form in shipped_forms.current() if form["kind"] == "api"}
+OLD = {shipped_forms.shape(form["form"]): form for form in reversed(FORMS)}
+DRAWN = [form for shape, form in OLD.items() if shape not in NOW or "pictures" in form]
+LEVELS = 1.0  # of 255, that small pictures may differ in the mean, on another processor
+# Forms whose pictures were wrong, and what made them right.
+MENDED: dict[str, str] = {}
+
+
+def test_what_ships_now_is_kept():
+    new = [form for form in shipped_forms.current() if not shipped_forms.has(shipped_forms.shipped(), form)]
+    names = [f"{form['kind']} {form['name']}" for form in new]
+    assert not names, "run `python -m tests.live.shipped_forms`, and commit the file it writes"
+
+
+@pytest.mark.parametrize("form", DRAWN, ids=[form["name"] for form in DRAWN])
+def test_a_form_draws_what_it_drew(server, stand_ins, form):
+    pictures = server.run(workflows.fill(workflows.demo_twin(form["form"]), steps=2))
+    assert pictures and all(picture.std() > 0.01 for picture in pictures)
+    if "pictures" in form and form["name"] not in MENDED:
+        found = [shipped_forms.small(picture).astype(float) for picture in pictures]
+        before = shipped_forms.read(form["pictures"])
+        differ = [float(np.abs(a - b).mean()) for a, b in zip(found, before, strict=True)]
+        assert max(differ) < LEVELS, differ

@@ -154,9 +154,8 @@ class DINOStyleScore(io.ComfyNode):
         report = {"model": vision_model.name, "preprocessing": preprocessing, **report}
         weighted = report.get("weighted_multi_style", 0.0)
         shown = as_image(picture)
-        return io.NodeOutput(
-            report["consistency"], weighted, json.dumps(report), shown, ui=ui.PreviewImage(shown)
-        )
+        text = json.dumps(report)
+        return io.NodeOutput(report["consistency"], weighted, text, shown, ui=preview(shown, text))
 
 
 def weigh(text: str, count: int) -> list[float]:
@@ -200,6 +199,11 @@ def scored(images, references, baseline, shares: list[float]):
 
 def as_image(picture) -> torch.Tensor:
     return torch.from_numpy(np.asarray(picture, np.float32) / 255)[None]
+
+
+def preview(picture: torch.Tensor, text: str) -> dict:
+    """What the node shows; the numbers, too, for clients without an interface, which get no outputs."""
+    return {**ui.PreviewImage(picture).as_dict(), "text": (text,)}
 
 
 class CLIPScore(io.ComfyNode):
@@ -254,7 +258,8 @@ class CLIPScore(io.ComfyNode):
         labels = [f"{i + 1}: {prompt[:40]}" for i, prompt in enumerate(report["prompts"])]
         picture = bars(report["cosines"], labels, f"cosine to the prompt, mean {report['mean']:.3f}")
         shown = as_image(picture)
-        return io.NodeOutput(report["mean"], json.dumps(report), shown, ui=ui.PreviewImage(shown))
+        text = json.dumps(report)
+        return io.NodeOutput(report["mean"], text, shown, ui=preview(shown, text))
 
 
 NODES = [LoadVisionModel, DINOStyleScore, CLIPScore]

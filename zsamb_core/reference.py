@@ -176,6 +176,11 @@ class StyleReference:
             )
         return kept
 
+    def _comfy_cache_tensors(self) -> list[Tensor]:
+        """What ComfyUI's cache counts when it looks for memory to free."""
+        held = [(r.path.sigmas, r.path.points, r.path.noise, r.mask) for r in self.references]
+        return [tensor for each in held for tensor in each if tensor is not None]
+
 
 def normalised_weights(references: tuple[Reference, ...], size: tuple[int, int]) -> list[float | Tensor]:
     """What each reference counts: one number, or with a mask one per row and pixel, (1 or B, h, w), at

@@ -152,13 +152,8 @@ class DINOStyleScore(io.ComfyNode):
         report = {"model": vision_model.name, "preprocessing": preprocessing, **report}
         weighted = report.get("weighted_multi_style", 0.0)
         shown = as_image(picture)
-        return io.NodeOutput(
-            report["consistency"],
-            weighted,
-            json.dumps(report, ensure_ascii=False),
-            shown,
-            ui=ui.PreviewImage(shown),
-        )
+        text = json.dumps(report, ensure_ascii=False)
+        return io.NodeOutput(report["consistency"], weighted, text, shown, ui=preview(shown, text))
 
 
 def weigh(text: str, count: int) -> list[float]:
@@ -202,6 +197,11 @@ def scored(images, references, baseline, shares: list[float]):
 
 def as_image(picture) -> torch.Tensor:
     return torch.from_numpy(np.asarray(picture, np.float32) / 255)[None]
+
+
+def preview(picture: torch.Tensor, text: str) -> dict:
+    """What the node shows; the numbers, too, for clients without an interface, which get no outputs."""
+    return {**ui.PreviewImage(picture).as_dict(), "text": (text,)}
 
 
 class CLIPScore(io.ComfyNode):
@@ -259,9 +259,8 @@ class CLIPScore(io.ComfyNode):
         title += f"; {len(cut)} prompts read in part" if cut else ""
         picture = bars(report["cosines"], labels, title)
         shown = as_image(picture)
-        return io.NodeOutput(
-            report["mean"], json.dumps(report, ensure_ascii=False), shown, ui=ui.PreviewImage(shown)
-        )
+        text = json.dumps(report, ensure_ascii=False)
+        return io.NodeOutput(report["mean"], text, shown, ui=preview(shown, text))
 
 
 NODES = [LoadVisionModel, DINOStyleScore, CLIPScore]

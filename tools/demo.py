@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from demo.descriptor import consistency, similarity
 from demo.objects import OBJECTS
 from demo.pictures import caption
+from zsamb_core.console import take_any_text
 from zsamb_core.pictures import read_picture
 
 from .blends import measure_blends
@@ -174,6 +175,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
+    take_any_text()  # of names in the console
     options = arguments()
     options.output.mkdir(parents=True, exist_ok=True)
     start = time.time()

@@ -10,6 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from zsamb_core.console import take_any_text
+
 from .evaluate_embeddings import Embeddings, embed_sets, find_judge, identify, text_key
 from .evaluate_plan import Set, check, paired, pictures_in, read_plan, read_prompts
 from .evaluate_report import mean, table, write
@@ -106,6 +108,7 @@ def evaluate(options: argparse.Namespace) -> list[dict]:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    take_any_text()  # of names in the console
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

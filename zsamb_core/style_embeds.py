@@ -102,6 +102,10 @@ class StyleEmbeds:
             weights=tuple(self.weights[i] for i in kept),
         )
 
+    def _comfy_cache_tensors(self) -> list[torch.Tensor]:
+        """What ComfyUI's cache counts when it looks for memory to free."""
+        return [self.pooled, self.hidden, self.blank]
+
 
 def refuse_pairing(projector: Projector, encoder: Encoder) -> None:
     """Raises ValueError, by name and numbers, unless the encoder is the one that the adapter was trained

@@ -111,7 +111,24 @@ def load_demo_model():
     folder, when weights are missing.
     """
     require_demo("Load Demo Model")
-    unet, text, vae = (_load(f"{name}.safetensors") for name in ("unet", "text", "vae"))
+    files = [_load(f"{name}.safetensors") for name in ("unet", "text", "vae")]
+    model, clip, vae = (build(file) for build, file in zip((_model, _clip, _vae), files, strict=True))
+    # How the host makes another of each: for another GPU, or where hooks need weights that stay in place.
+    model.cached_patcher_init = (_patcher, ("unet",))
+    clip.patcher.cached_patcher_init = (_patcher, ("text",))
+    vae.patcher.cached_patcher_init = (_patcher, ("vae",))
+    return model, clip, vae
+
+
+def _patcher(name: str, disable_dynamic: bool = False):
+    """One of the three loaded anew. ``disable_dynamic``: with its weights in place."""
+    file = _load(f"{name}.safetensors")
+    if name == "unet":
+        return _model(file, disable_dynamic)
+    return (_clip(file, disable_dynamic) if name == "text" else _vae(file)).patcher
+
+
+def _model(unet: dict[str, torch.Tensor], disable_dynamic: bool = False):
     device = comfy.model_management.get_torch_device()
     config = DemoSDXL(UNET_CONFIG)
     dtype = comfy.model_management.unet_dtype(
@@ -122,14 +139,21 @@ def load_demo_model():
         dtype, comfy.model_management.unet_manual_cast(dtype, device, config.supported_inference_dtypes)
     )
     base = config.get_model(unet, device=comfy.model_management.unet_offload_device())
-    model = comfy.model_patcher.CoreModelPatcher(
-        base, load_device=device, offload_device=comfy.model_management.unet_offload_device()
-    )
+    kind = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
+    model = kind(base, load_device=device, offload_device=comfy.model_management.unet_offload_device())
     base.load_model_weights(unet, assign=model.is_dynamic())
+    return model
+
+
+def _clip(text: dict[str, torch.Tensor], disable_dynamic: bool = False):
     target = comfy.supported_models_base.ClipTarget(comfy.sdxl_clip.SDXLTokenizer, DemoTextEncoders)
     text = expand_vocabulary(text)
-    clip = comfy.sd.CLIP(target, state_dict=text, parameters=comfy.utils.calculate_parameters(text))
-    return model, clip, comfy.sd.VAE(sd=vae, config={"params": VAE_CONFIG})
+    more = {"disable_dynamic": True} if disable_dynamic else {}
+    return comfy.sd.CLIP(target, state_dict=text, parameters=comfy.utils.calculate_parameters(text), **more)
+
+
+def _vae(vae: dict[str, torch.Tensor]):
+    return comfy.sd.VAE(sd=vae, config={"params": VAE_CONFIG})
 
 
 def demo_adapter(node: str) -> Path:

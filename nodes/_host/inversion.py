@@ -2,6 +2,8 @@
 the host's.
 """
 
+import logging
+
 import comfy.samplers
 import torch
 from comfy.utils import ProgressBar
@@ -15,14 +17,22 @@ SCHEDULERS: list[str] = list(comfy.samplers.SCHEDULER_NAMES)
 
 
 def inversion_sigmas(model, scheduler: str, steps: int, start: float | None = None) -> torch.Tensor:
-    """The scheduler's noise levels from low to high, (steps + 1,); its final 0 becomes ``start``, the
-    model's smallest sigma if not given.
+    """The scheduler's noise levels from low to high, (steps + 1,) or fewer; its final 0 becomes ``start``,
+    the model's smallest sigma if not given. Levels that the schedule repeats count once: a model that was
+    distilled to 50 levels has no more, whatever the steps.
     """
     sampling = model.get_model_object("model_sampling")
-    sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, steps).flip(0)
+    sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, steps)
     lowest = float(sampling.sigma_min)
-    above = sigmas[sigmas > lowest * 1.0001].float()
+    given = sigmas[sigmas > lowest * 1.0001].float()
+    above = given.unique()
     rising = torch.cat([torch.tensor([lowest if start is None else start]), above])
+    repeated = len(given) - len(above)
+    if repeated:
+        logging.warning(
+            f"DDIM Invert: {repeated} of the {steps} steps by the scheduler {scheduler} repeat a noise level"
+            f" of this model and are left out. {len(above)} are made."
+        )
     if len(rising) < 2:
         raise ValueError(
             f"DDIM Invert: the scheduler {scheduler} has no noise level above the model's smallest at {steps}"
@@ -45,14 +55,17 @@ def invert(
     space.
     """
     path: list[torch.Tensor] = []
-    progress = ProgressBar(steps * max(1, refinements))
+    # A sampler ends at 0; the published rule takes the picture for the latent at the smallest noise level.
+    sigmas = inversion_sigmas(model, scheduler, steps, 0.0 if refinements else None)
+    calls = (len(sigmas) - 1) * max(1, refinements)
+    progress = ProgressBar(calls)
 
     def sample(guided, x, sigmas, extra_args, callback, disable):
         def denoise(x_e, sigma):
             return guided(x_e, sigma * x_e.new_ones(len(x_e)), **extra_args)
 
         def on_call(i, x, denoised):
-            progress.update_absolute(i + 1, (len(sigmas) - 1) * max(1, refinements))
+            progress.update_absolute(i + 1, calls)
             if callback is None:  # older hosts give samplers the guider's, which is none here
                 return
             sigma = sigmas[i // max(1, refinements) + 1]
@@ -64,8 +77,6 @@ def invert(
     guider = comfy.samplers.CFGGuider(without_style(model))
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
-    # A sampler ends at 0; the published rule takes the picture for the latent at the smallest noise level.
-    sigmas = inversion_sigmas(model, scheduler, steps, 0.0 if refinements else None)
     noised = guider.sample(torch.zeros_like(latent), latent, comfy.samplers.KSAMPLER(sample), sigmas)
     # The sampler may run on another device; a path is kept where the host keeps what passes between nodes.
     return Path(sigmas, path[0][:, 0].to(noised.device)), noised

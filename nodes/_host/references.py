@@ -21,13 +21,15 @@ def recorded(model, latent: dict, seed: int, **settings) -> tuple[Path, dict]:
     """Draw one picture with the host's KSampler; its path, and the LATENT."""
     from nodes import common_ksampler  # the host's
 
-    seen: list[tuple[float, torch.Tensor]] = []
+    seen: list[tuple[float, torch.Tensor, torch.Tensor]] = []
 
     def listen(executor, x, timestep, *args, **kwargs):
-        seen.append((float(timestep.flatten()[0]), x[0].float().cpu()))
-        return executor(x, timestep, *args, **kwargs)
+        denoised = executor(x, timestep, *args, **kwargs)
+        seen.append((float(timestep.flatten()[0]), x[0].float().cpu(), denoised[0].float().cpu()))
+        return denoised
 
     listening = model.clone()
     listening.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "zsamb_record", listen)
     (out,) = common_ksampler(listening, seed, latent=latent, **settings)
-    return recorded_path(seen, model_latent(model, out["samples"])[0].float().cpu()), out
+    noise = prepare_noise(latent["samples"], seed, latent.get("batch_index"))[0].float().cpu()
+    return recorded_path(seen, model_latent(model, out["samples"])[0].float().cpu(), noise), out

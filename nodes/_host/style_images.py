@@ -18,6 +18,7 @@ from ...zsamb_core.layers import Layer
 from ...zsamb_core.style_images import Seen, StyleImages
 from .batch_part import rows_of
 from .model_parts import PART
+from .outliving import outliving
 from .sampling_run import KEY, SamplingRun, chunk_names, repeats, watch, watchers
 from .style_call import STYLE_IMAGES as IMAGES
 from .style_call import uncompiled
@@ -100,7 +101,8 @@ class Call:
         if self.run is None:
             return make()
         if key not in self.run.placed:
-            self.run.placed[key] = make()
+            with outliving():
+                self.run.placed[key] = make()
         return self.run.placed[key]
 
     def sides(self, images: StyleImages, swapped: bool) -> list[Seen]:

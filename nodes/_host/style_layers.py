@@ -12,6 +12,7 @@ from ...zsamb_core.adain import Statistics, adain, adain_regions, mix, statistic
 from ...zsamb_core.attention import Part, shared_attention, shared_by_all
 from ...zsamb_core.group_norm import group_norm, group_statistics, pool
 from ...zsamb_core.options import AdaIN
+from .outliving import kept, outliving
 from .style_call import CALL, LayerFeatures, Recording, Sharing
 
 PROJECTIONS = ("queries", "keys", "values")
@@ -54,11 +55,12 @@ def attend(q, k, v, extra):
 
 def layer_features(q, k, v, wanted: AdaIN | None) -> LayerFeatures:
     """What one reference's row leaves behind, (M, C) each."""
-    kept = (
-        statistics(x) if wanted is not None and getattr(wanted, name) else None
-        for x, name in zip((q, k, v), PROJECTIONS, strict=True)
-    )
-    return LayerFeatures(k, v, *kept)
+    with outliving():
+        found = [
+            statistics(x) if wanted is not None and getattr(wanted, name) else None
+            for x, name in zip((q, k, v), PROJECTIONS, strict=True)
+        ]
+    return LayerFeatures(kept(k), kept(v), *found)
 
 
 def with_references(call: Sharing, layer, q, k, v, extra, plain):
@@ -164,11 +166,13 @@ def shared_group_norm(module, path: str, x):
     options = call.options if isinstance(call, Recording) else call.run.options if call else None
     if options is None or not options.group_norm:
         return type(module).forward(module, x)
-    own = group_statistics(x, module.num_groups)
     if isinstance(call, Recording):
+        with outliving():
+            own = group_statistics(x, module.num_groups)
         for i, features in enumerate(call.rows):
             features.norms[path] = own.of(slice(i, i + 1))
         return type(module).forward(module, x)
+    own = group_statistics(x, module.num_groups)
     rows = call.rows
     weight, bias, offload = comfy.ops.cast_bias_weight(module, x, offloadable=True)
     pooled = []

@@ -48,9 +48,11 @@ class StrangeServer:
     messages: dict = field(default_factory=dict)
     runs: dict = field(default_factory=dict)  # seed by the run's id
     sockets: dict = field(default_factory=dict)
+    sent: list = field(default_factory=list)  # names of the files
 
     def reset(self):
         self.answers, self.rows, self.messages, self.runs, self.sockets = {}, {}, {}, {}, {}
+        self.sent = []
 
     def answer(self, what, seed, usual):
         """What is given in place of the usual answer."""
@@ -74,6 +76,7 @@ class StrangeServer:
     async def upload(self, request):
         """Of files named by their row's seed."""
         name = (await request.post())["image"].filename
+        self.sent.append(name)
         return self.answer("upload", _seed(name), {"name": name, "subfolder": "", "type": "input"})
 
     async def socket(self, request):

@@ -1,6 +1,7 @@
 """``tools.evaluate`` on tiny random models: every number against one computed here from scratch."""
 
 import csv
+import io
 import json
 import math
 import subprocess
@@ -555,6 +556,16 @@ def test_demo_on_the_command_line(work, models, monkeypatch):
     (work / "p.txt").write_text("\n".join(PROMPTS))
     with pytest.raises(SystemExit, match="COMFYUI_PATH is ''"):
         main([*arguments, "--dino", "demo", "--clip", "demo", "--prompts", str(work / "p.txt")])
+
+
+def test_a_set_of_any_name_on_a_console_of_ascii(work, models, monkeypatch):
+    (work / "plain").rename(work / "\u9ce5 caf\xe9")
+    out = io.TextIOWrapper(io.BytesIO(), "ascii", newline="\n")
+    monkeypatch.setattr("sys.stdout", out)
+    found = run(work, models, "--images", work / "\u9ce5 caf\xe9", clip=None)
+    assert found["sets"][0]["name"] == "\u9ce5 caf\xe9"
+    out.flush()
+    assert b"\\u9ce5 caf\\xe9" in out.buffer.getvalue()
 
 
 def test_it_is_a_command(work):

@@ -9,6 +9,7 @@ from zsamb_core.reference import (
     Path,
     Reference,
     StyleReference,
+    blended_path,
     noised_path,
     normalised_weights,
     recorded_path,
@@ -35,10 +36,67 @@ def test_a_recorded_path_goes_through_what_was_seen():
     """In the order of a sampler with two calls at a level, and one that came back to 0 itself."""
     at = {s: torch.full((1, 1, 1), float(i)) for i, s in enumerate([5.0, 2.0, 1.0])}
     corrected = torch.full((1, 1, 1), 9.0)
-    seen = [(5.0, at[5.0]), (2.0, at[2.0]), (2.0, corrected), (1.0, at[1.0]), (0.0, corrected)]
-    found = recorded_path(seen, torch.full((1, 1, 1), -1.0))
+    levels = [(5.0, at[5.0]), (2.0, at[2.0]), (2.0, corrected), (1.0, at[1.0]), (0.0, corrected)]
+    seen = [(sigma, x, torch.zeros(1, 1, 1)) for sigma, x in levels]
+    found = recorded_path(seen, torch.full((1, 1, 1), -1.0), torch.ones(1, 1, 1))
     assert found.sigmas.tolist() == [0, 1, 2, 5]
     assert found.points.flatten().tolist() == [-1, 2, 9, 0]
+    assert found.at(torch.tensor([10.0])).item() == 9  # the picture and 10 times the noise
+
+
+def steps_down(fresh, levels=(0.0, 0.5, 2.0, 8.0), pixels=4096):
+    """What a sampler's model sees of one picture, DDIM's way or with fresh noise at each level, and its
+    picture.
+    """
+    random = torch.Generator().manual_seed(0)
+    x0, noise = (torch.randn(1, 64, pixels // 64, generator=random) for _ in range(2))
+    seen = []
+    for sigma in reversed(levels[1:]):
+        noise = torch.randn(noise.shape, generator=random) if fresh else noise
+        seen.append((sigma, x0 + sigma * noise, x0))
+    return seen, x0, noise
+
+
+def test_the_noise_of_two_levels_is_joined_at_its_full_strength():
+    """Independent noises, half and half, have a deviation of .71: the path has 1, and the picture's mean."""
+    seen, x0, noise = steps_down(fresh=True)
+    path = recorded_path(seen, x0, noise)
+    assert path.fresh
+    for sigma in (0.01, 0.3, 1.0, 1.9, 4.0, 7.9, 8.5, 100.0):
+        over = (path.at(torch.tensor([sigma]))[0] - x0) / sigma
+        assert float(over.std()) == pytest.approx(1, abs=0.03)
+        assert abs(float(over.mean())) < 0.05
+    assert torch.equal(path.at(path.sigmas), path.points)
+    straight = Path(path.sigmas, path.points)
+    assert ((straight.at(torch.tensor([4.5]))[0] - x0) / 4.5).std() < 0.85
+
+
+def test_steps_of_ddim_are_joined_by_their_own_lines():
+    seen, x0, noise = steps_down(fresh=False)
+    path = recorded_path(seen, x0, noise)
+    levels = torch.tensor([0.01, 0.3, 1.0, 4.0, 8.0])
+    assert not path.fresh and torch.equal(path.at(levels), Path(path.sigmas, path.points).at(levels))
+
+
+def test_noise_of_its_own_needs_the_picture():
+    with pytest.raises(ValueError, match="must start at the picture"):
+        Path(torch.tensor([0.1, 1.0]), torch.zeros(2, 1, 1, 1), fresh=True)
+
+
+def test_a_reference_moves_with_all_of_its_path():
+    seen, x0, noise = steps_down(fresh=True)
+    path = Reference(recorded_path(seen, x0, noise), None, None).to(torch.device("cpu")).path
+    assert path.fresh and torch.equal(path.noise, noise) and torch.equal(path.points[0], x0)
+
+
+def test_a_blend_of_paths_goes_on_with_the_blend_of_their_noises():
+    """One that was recorded, and one that is the forward process of another picture."""
+    seen, x0, noise = steps_down(fresh=True)
+    other = torch.randn(2, *x0.shape, generator=torch.Generator().manual_seed(9))
+    path = blended_path([recorded_path(seen, x0, noise), noised_path(*other)], lambda p: p.mean(0))
+    expected = ((x0 + other[0]) + 50 * (noise + other[1])) / 2
+    torch.testing.assert_close(path.at(torch.tensor([50.0]))[0], expected, rtol=1e-4, atol=1e-4)
+    assert path.fresh
 
 
 def published_offset(zts, offset):

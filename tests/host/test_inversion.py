@@ -65,6 +65,31 @@ def test_every_scheduler_gives_a_rising_path(demo):
         assert len(sigmas) > 2 and bool((sigmas[1:] > sigmas[:-1]).all()), scheduler
 
 
+@pytest.mark.parametrize("refinements", [0, 1])
+def test_a_distilled_model_is_asked_once_at_each_of_its_levels(demo, star, caplog, refinements):
+    """ModelSamplingDiscrete's lcm has 50 levels: more steps than that, by any scheduler, repeat some."""
+    import comfy.samplers
+    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
+    model = ModelSamplingDiscrete().patch(demo.model, "lcm", False)[0]
+    sigmas_of = demo.pack.nodes._host.inversion.inversion_sigmas
+    start = 0.0 if refinements else None
+    for scheduler in comfy.samplers.SCHEDULER_NAMES:
+        for steps in (3, 51, 300):
+            sigmas = sigmas_of(model, scheduler, steps, start)
+            assert bool((sigmas[1:] > sigmas[:-1]).all()), (scheduler, steps)
+    caplog.clear()
+    picture = {"samples": demo.vae.encode(star)[..., :4, :4].contiguous()}
+    path = (
+        demo.invert(None, steps=60, model=model, refinements=refinements, latent=picture)[0]
+        .references[0]
+        .path
+    )
+    assert len(path.sigmas) in (50, 51) and path.points.isfinite().all()
+    (said,) = [r.getMessage() for r in caplog.records if r.getMessage().startswith("DDIM Invert:")]
+    assert "of the 60 steps by the scheduler simple repeat a noise level" in said
+
+
 def test_inversion_can_be_interrupted(demo, star):
     import comfy.model_management
 

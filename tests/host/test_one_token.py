@@ -63,8 +63,9 @@ def test_a_mask_of_one_token(demo, pair, star, reference):
 @pytest.mark.parametrize("mode", ["prompts only", "reference"])
 def test_an_area_and_tiles_of_one_token(demo, reference, pair, mode):
     """An area prompt of 8 pixels, and HyperTile, which cuts queries into tiles."""
-    import nodes
     from comfy_extras.nodes_hypertile import HyperTile
+
+    import nodes
 
     model = demo.adain(demo.patched(reference=reference if mode == "reference" else None), values=True)
     (area,) = nodes.ConditioningSetArea().append(demo.encode("a boat"), 8, 8, 0, 0, 1.0)

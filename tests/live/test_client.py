@@ -337,6 +337,60 @@ def test_a_bad_row_stops_the_batch_before_it_starts(server, flow, styles, tmp_pa
     assert not out.exists() and len(server.get("/history")) == before
 
 
+def test_names_of_every_script_survive_every_step(server, flow, styles, tmp_path):
+    """A manifest of a Windows shell, a picture, a row, a title, a prefix; a console of ASCII alone."""
+    name, twin = "\u9ce5 caf\xe9", json.loads(flow["reference"].read_text())
+    (saver,) = [n for n in twin.values() if n["class_type"] == "SaveImage"]
+    saver["inputs"]["filename_prefix"], saver["_meta"]["title"] = f"{name}/{name}", name
+    flow["reference"].write_text(json.dumps(twin))
+    (tmp_path / f"{name}.png").write_bytes(styles[0].read_bytes())
+    rows = tmp_path / "rows.csv"
+    table = f"output,image:9,What the reference shows.text\n{name},{name}.png,{name}\n"
+    rows.write_text(table, encoding="utf-16")
+    args = (flow["reference"], "--server", server.url, "--out", tmp_path / "out", "--manifest", rows)
+    done = run(*args, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert (server.base / "input" / f"{name}.png").read_bytes() == styles[0].read_bytes()
+    found = tmp_path / "out" / name
+    shown = str(found / "001.png").encode("ascii", "backslashreplace").decode()
+    assert len(pictures(found)) == 2 and shown in done.stdout.splitlines()
+    saved = [f["saved_as"] for f in json.loads((found / "run.json").read_text())["files"]]
+    assert saved == [f"{name}/{name}_{i:05}_.png" for i in (1, 2)]
+    # The picture has the names that it was made with.
+    with Image.open(found / "001.png") as image:
+        prompt = json.loads(image.text["prompt"])
+    assert any(n["inputs"].get("image") == f"{name}.png" for n in prompt.values())
+    assert any(n["inputs"].get("text") == name for n in prompt.values())
+
+
+def test_files_of_several_nodes_say_which_and_scores_lie_beside_them(server, tmp_path):
+    twin = workflows.demo_twin(workflows.load("score_sheet"))
+    twin = workflows.fill(twin, steps=2, prompts="a cat\na boat", style="")
+    (tmp_path / "sheet.json").write_text(json.dumps(twin))
+    out = tmp_path / "out"
+    done = run(tmp_path / "sheet.json", "--server", server.url, "--out", out)
+    assert done.returncode == 0, done.stderr
+    names = sorted(p.name for p in out.iterdir())
+    assert names[:3] == [
+        "001_Save-aligned_aligned.png",
+        "002_Save-aligned_aligned.png",
+        "003_Save-unaligned_unaligned.png",
+    ]
+    record = json.loads((out / "run.json").read_text())
+    assert (
+        sorted([*(f["name"] for f in record["files"]), *(t["name"] for t in record["texts"]), "run.json"])
+        == names
+    )
+    assert {f["node"]: f["title"] for f in record["files"]} == {
+        n: twin[n]["_meta"]["title"] for n in twin if twin[n]["class_type"] == "SaveImage"
+    }
+    scores = {t["title"]: json.loads((out / t["name"]).read_text()) for t in record["texts"]}
+    assert list(scores) == ["DINO: aligned", "DINO: unaligned", "CLIP: aligned", "CLIP: unaligned"]
+    assert "consistency" in scores["DINO: aligned"] and len(scores["CLIP: aligned"]["cosines"]) == 2
+    assert done.stdout.split() == [str(out / f["name"]) for f in record["files"]]
+    assert all((out / t["name"]).suffix == ".json" for t in record["texts"])
+
+
 def test_a_failing_row_does_not_stop_the_others(server, flow, tmp_path):
     rows = manifest(tmp_path, ROWS[0], {"output": "bad", "blocks": "output 9"}, ROWS[2])
     out = tmp_path / "out"

@@ -35,7 +35,8 @@ class Pool:
         self.done, self.busy = 0, 0
         self.failed: list[str] = []
         self.losses: Counter[str] = Counter()
-        self.refused: dict[str, tuple[Client, str]] = {}  # by the job's name: who refused it first, and why
+        # Who refused a job, and why, by its name, until another server has tried it.
+        self.refused: dict[str, tuple[Client, str]] = {}
         self.streaks: Counter[Client] = Counter()
         self.others: set[str] = set()  # names of jobs that another run has
         self.changed = asyncio.Event()
@@ -81,15 +82,15 @@ class Pool:
 
     async def _next(self, client: Client) -> Job | None:
         while client in self.alive:
-            suspect = self.streaks[client] >= STREAK and len(self.alive) > 1
+            suspect = self._is_suspect(client)
             for job in self.waiting:
-                first = self.refused[job.name][0] if job.name in self.refused else None
+                first = self._first(job)
                 if first is not client and not (first is None and suspect):
                     self.waiting.remove(job)
                     self.busy += 1
                     return job
             if self.alive == [client]:
-                for job in self.waiting:
+                for job in self.waiting:  # no other server is left to try them
                     self._fail(job, self.refused[job.name][1])
                 self.waiting.clear()
             # A job that another server has may come back.
@@ -154,9 +155,8 @@ class Pool:
             self.waiting.appendleft(job)
 
     def _refuse(self, job: Job, client: Client, why: str) -> None:
-        if job.name in self.refused:
-            # Two servers refuse it, so the first is not to blame.
-            self.streaks[self.refused[job.name][0]] -= 1
+        if (first := self._first(job)) is not None:
+            self.streaks[first] -= 1  # two servers refuse it, so the first is not to blame
             self._fail(job, why)
         elif self.alive == [client]:
             self._fail(job, why)
@@ -169,11 +169,22 @@ class Pool:
     def _clear(self, job: Job, client: Client) -> None:
         """What it says of the servers that this one did the job."""
         self.streaks[client] = 0
-        first, _ = self.refused.get(job.name, (client, ""))
-        if self.streaks[first] >= STREAK and first in self.alive:
+        first = self._first(job)
+        if first in self.alive and self.streaks[first] >= STREAK:
             say(f"{first.name} is left out: {STREAK} rows in a row failed there, and {client.name} does them")
             self.alive.remove(first)
+        self.refused.pop(job.name, None)
+
+    def _first(self, job: Job) -> Client | None:
+        """The server that refused it, if one did."""
+        return self.refused.get(job.name, (None, ""))[0]
+
+    def _is_suspect(self, client: Client) -> bool:
+        """Whether another server is to try what this one refused before it gets more."""
+        asked = any(first is client for first, _ in self.refused.values())
+        return asked and self.streaks[client] >= STREAK and len(self.alive) > 1
 
     def _fail(self, job: Job, why: str) -> None:
         self.failed.append(job.name)
+        self.refused.pop(job.name, None)
         say(f"{job.name}{f' ({job.place})' if job.place else ''} failed: {why}")

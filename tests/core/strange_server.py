@@ -49,10 +49,11 @@ class StrangeServer:
     runs: dict = field(default_factory=dict)  # seed by the run's id
     sockets: dict = field(default_factory=dict)
     sent: list = field(default_factory=list)  # names of the files
+    asked: int = 0  # how often for the queue
 
     def reset(self):
         self.answers, self.rows, self.messages, self.runs, self.sockets = {}, {}, {}, {}, {}
-        self.sent = []
+        self.sent, self.asked = [], 0
 
     def answer(self, what, seed, usual):
         """What is given in place of the usual answer."""
@@ -114,6 +115,7 @@ class StrangeServer:
         await socket.send_json({"type": "execution_success", "data": own})
 
     async def queue(self, request):
+        self.asked += 1
         return self.answer("queue", None, {"queue_running": [], "queue_pending": []})
 
     async def history(self, request):

@@ -10,6 +10,7 @@ import json
 import math
 import re
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -332,14 +333,25 @@ def test_a_flood_of_other_messages_does_not_hide_that_the_run_is_gone(server, ba
     monkeypatch.setattr(client, "SILENCE", 0.1)
 
     async def flood(socket, prompt_id, seed):
-        for _ in range(300):
+        for _ in range(1500):
             await socket.send_json({"type": "crystools.monitor", "data": {"cpu": 5}})
             await asyncio.sleep(0.01)
 
     monkeypatch.setattr(server, "tell", flood)
-    server.answers = {"history": {}}
+    server.answers, start = {"history": {}}, time.monotonic()
     found = batch([("a", 1)], server)
     assert found.code == 1 and "the run was taken out of the server's queue" in found.err
+    assert time.monotonic() - start < 10
+
+
+def test_a_long_silence_is_not_filled_with_questions(server, batch, monkeypatch):
+    async def later(socket, prompt_id, seed, tell=server.tell):
+        await asyncio.sleep(1)
+        await tell(socket, prompt_id, seed)
+
+    monkeypatch.setattr(server, "tell", later)
+    server.answers = {"queue": lambda _: {"queue_running": [[0, key] for key in server.runs]}}
+    assert batch([("a", 1)], server).code == 0 and server.asked <= 4
 
 
 def test_a_queue_that_is_none(server, batch):
@@ -429,14 +441,30 @@ def test_a_server_where_row_after_row_fails_costs_no_row(servers, server, batch,
 
 
 def test_rows_that_are_bad_themselves_leave_no_server_out(servers, server, batch):
-    """Each is tried on both servers, and the good rows are shared by both."""
+    """Each is tried on both servers, and the good rows behind them are done."""
     for each in servers:
-        each.rows = {
-            i: {"prompt": Raw(b'{"error": {"message": "no such seed"}}', 400)} for i in range(1, 16, 2)
-        }
-    found = batch([(f"row{i}", i) for i in range(16)], *servers)
-    assert found.code == 1 and "8 done, 8 failed, 0 not run" in found.err and len(found.complete) == 8
-    assert found.err.count("failed: no such seed") == 8 and "left out" not in found.err
+        each.rows = {i: {"prompt": Raw(b'{"error": {"message": "no such seed"}}', 400)} for i in range(12)}
+    found = batch([(f"row{i}", i) for i in range(20)], *servers)
+    assert found.code == 1 and "8 done, 12 failed, 0 not run" in found.err and len(found.complete) == 8
+    assert found.err.count("failed: no such seed") == 12 and "left out" not in found.err
+    assert all(sorted(each.runs.values())[:12] == list(range(12)) for each in servers)
+
+
+def test_servers_that_wait_for_each_other_s_word_do_not_wait_for_ever(servers, server, batch, monkeypatch):
+    """Nor where a row ends without one: both have refused their fill, and then its picture is gone."""
+    gone, upload = set(), client.Client.upload
+
+    async def upload_once(self, path):
+        if path.name in gone:
+            raise FileNotFoundError(2, "No such file", str(path))
+        gone.add(path.name)
+        return await upload(self, path)
+
+    monkeypatch.setattr(client.Client, "upload", upload_once)
+    for each in servers:
+        each.rows = {i: {"prompt": Raw(status=500)} for i in range(12)}
+    found = batch([(f"row{i}", i) for i in range(20)], *servers)
+    assert found.code == 1 and "8 done, 12 failed, 0 not run" in found.err
 
 
 def test_the_last_server_is_not_left_out(servers, server, batch):

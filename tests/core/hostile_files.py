@@ -35,7 +35,7 @@ def safetensors(entries, about=None) -> bytes:
 
 
 EMBEDS = {"format": "zsamb_style_embeds", "encoder": "[6, 5]", "weights": "[1.0]", "changed": "false"}
-PROJ, NORM, KEYS = "image_proj.proj.weight", "image_proj.norm.weight", "ip_adapter.1.to_k_ip.weight"
+OTHERS = [(name, "F32", [1], 4) for name in ("image_proj.norm.weight", "ip_adapter.1.to_k_ip.weight")]
 
 
 def embeds(about=EMBEDS, kind="F32", bits=32) -> bytes:
@@ -55,7 +55,7 @@ SAFETENSORS = {
         ),
         "a long name": (lambda: safetensors([("x" * 3_000_000, "F32", [1], 4)]), "found xx.* and so on"),
         "a long shape": (
-            lambda: safetensors([(PROJ, "F32", [1] * 500_000, 4), *((n, "F32", [1], 4) for n in (NORM, KEYS))]),
+            lambda: safetensors([("image_proj.proj.weight", "F32", [1] * 500_000, 4), *OTHERS]),
             "expected tokens",
         ),
     },

@@ -7,6 +7,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..zsamb_core.blend import METHODS, blend, counted
+from ..zsamb_core.finite import require_finite
 from ..zsamb_core.fit import FITS, fit
 from ..zsamb_core.reference import Reference, StyleReference, blended_path
 from ._host.conditioning import average
@@ -31,6 +32,9 @@ class MultiRefBlend(io.ComfyNode):
             ),
             search_aliases=["SLERP", "blend latents", "weighted blend", "Z-SASLM", "Z-SAMB"],
             inputs=[
+                # A bypassed node passes on, for output n, its socket n if that fits, else the first that
+                # does. With the VAE before them it is the first reference for latent and for reference.
+                io.Vae.Input("vae", optional=True, tooltip="For pictures, and for the preview."),
                 io.Autogrow.Input(
                     "references",
                     template=io.Autogrow.TemplatePrefix(
@@ -43,9 +47,10 @@ class MultiRefBlend(io.ComfyNode):
                             ),
                         ),
                         prefix="reference",
-                        min=1,
+                        min=0,
                         max=16,
                     ),
+                    optional=True,
                     tooltip="References of one kind. Another input appears with each that is connected.",
                 ),
                 io.String.Input(
@@ -76,7 +81,6 @@ class MultiRefBlend(io.ComfyNode):
                     default="crop",
                     tooltip="How references of other sizes than the first are brought to its size.",
                 ),
-                io.Vae.Input("vae", optional=True, tooltip="For pictures, and for the preview."),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The blend, for DDIM Invert."),
@@ -91,9 +95,15 @@ class MultiRefBlend(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, references, weights, method, fit, vae=None) -> io.NodeOutput:
+    def execute(cls, weights, method, fit, references=None, vae=None) -> io.NodeOutput:
         try:
-            given = [value for _, value in sorted(references.items(), key=lambda item: place(item[0]))]
+            named_values = sorted((references or {}).items(), key=lambda item: place(item[0]))
+            given = [value for _, value in named_values if value is not None]
+            if not given:
+                raise ValueError(
+                    "no reference is connected, expected one at least: LATENTs, IMAGEs or STYLE_REFERENCEs. A"
+                    " muted or bypassed node gives none."
+                )
             if any(isinstance(value, StyleReference) for value in given):
                 nothing = without(
                     f"{NODE}: the references are STYLE_REFERENCEs, whose blend is output reference."
@@ -147,6 +157,8 @@ def as_latents(given: list, how: str, vae) -> torch.Tensor:
             raise ValueError("a reference is an IMAGE and vae is not connected, expected the model's VAE.")
         if not all(isinstance(value, torch.Tensor) for value in given):
             raise ValueError("references are IMAGEs and LATENTs, expected one kind. Encode the pictures too.")
+        for i, value in enumerate(given):
+            require_finite(value, f"picture {i + 1} of the references")
         height, width = given[0].shape[1:3]
         pictures = [fit(value[..., :3].movedim(-1, 1), (height, width), how, 0.5) for value in given]
         return vae.encode(torch.cat(pictures).movedim(1, -1))
@@ -155,6 +167,8 @@ def as_latents(given: list, how: str, vae) -> torch.Tensor:
     if any(s.ndim != 4 for s in samples) or len(channels) > 1:
         shapes = ", ".join(str(tuple(s.shape)) for s in samples)
         raise ValueError(f"the latents are {shapes}, expected pictures of one model (n, channels, h, w).")
+    for i, s in enumerate(samples):
+        require_finite(s, f"latent {i + 1} of the references")
     size = tuple(samples[0].shape[-2:])
     return torch.cat([fit(s.float(), size, how) for s in samples])
 

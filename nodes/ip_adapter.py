@@ -7,6 +7,7 @@ from comfy_api.latest import io
 
 from ..zsamb_core.adapter_blocks import PRESETS, chosen_weights, parse_weights
 from ..zsamb_core.content import subtract
+from ..zsamb_core.finite import require_finite
 from ..zsamb_core.ip_adapter_file import EXTENSIONS, Adapter, open_adapter
 from ..zsamb_core.layers import SDXL_BLOCKS
 from ..zsamb_core.schedule import Window, parse_curve
@@ -304,7 +305,7 @@ def encoded(image, clip_vision, crop: str, adapter: Adapter, name: str) -> Style
             f" {wanted(adapter.projector)}. Load it with Load CLIP Vision."
         )
     refuse_pairing(adapter.projector, encoder_of(clip_vision, NODE))
-    return encode_images(clip_vision, image, crop, NODE)
+    return encode_images(clip_vision, image, crop, NODE, name=name)
 
 
 def without_text(embeds: StyleEmbeds, adapter: Adapter, content: str, scale: float, clip) -> StyleEmbeds:
@@ -325,9 +326,11 @@ def without_text(embeds: StyleEmbeds, adapter: Adapter, content: str, scale: flo
 
 
 def check_mask(mask) -> None:
-    """Raises ValueError for anything but a MASK."""
+    """Raises ValueError for anything but a MASK of numbers."""
     if mask is not None and (mask.ndim != 3 or not mask.numel()):
         raise ValueError(f"the mask input has shape {tuple(mask.shape)}, expected (masks, height, width)")
+    if mask is not None:
+        require_finite(mask, "the mask input")
 
 
 NODES = [LoadIPAdapter, StyleBlockIPAdapter, BlockWeights]

@@ -1,9 +1,11 @@
 """Style references: by inversion, by noising, by recording, and what each counts."""
 
+import logging
 from dataclasses import replace
 
 from comfy_api.latest import io, ui
 
+from ..zsamb_core.finite import require_finite
 from ..zsamb_core.options import PRESETS
 from ..zsamb_core.reference import Reference, StyleReference
 from ._host.first_forms import added_later
@@ -11,6 +13,11 @@ from ._host.inversion import SAMPLERS, SCHEDULERS, invert
 from ._host.references import noised, recorded
 from ._host.sdxl import require_additive_noise, require_sdxl
 from .style_aligned import CATEGORY, SCALE, SHIFT, STYLE_REFERENCE
+
+OVERFLOW = (
+    "The model overflows: try ComfyUI's options --force-fp32 or --force-upcast-attention, less cfg, or"
+    " another sampler."
+)
 
 
 class DDIMInvert(io.ComfyNode):
@@ -96,7 +103,9 @@ class DDIMInvert(io.ComfyNode):
         require_sdxl(model, "DDIM Invert")
         require_additive_noise(model, "DDIM Invert")
         samples = one_picture(model, latent, "DDIM Invert")
+        check_prompts(positive, negative, "DDIM Invert")
         path, top = invert(model, samples, positive, negative, scheduler, steps, cfg, refinements)
+        require_finite(path.points, "DDIM Invert: the path that the model made", OVERFLOW)
         reference = Reference(path, positive, negative)
         return io.NodeOutput(StyleReference((reference,)), {"samples": top})
 
@@ -121,7 +130,17 @@ def one_picture(model, latent: dict, node: str, empty: bool = False):
             f"{node}: the latent input is empty (all zero), expected a picture. Connect VAE Encode, not Empty"
             " Latent Image."
         )
+    require_finite(samples, f"{node}: the latent input")
     return samples
+
+
+def check_prompts(positive, negative, node: str) -> None:
+    """Raises ValueError for a CONDITIONING with values that are not numbers."""
+    for name, conditioning in (("positive", positive), ("negative", negative)):
+        for tokens, details in conditioning:
+            for x in (tokens, details.get("pooled_output")):
+                if x is not None:
+                    require_finite(x, f"{node}: the {name} input")
 
 
 class NoiseReference(io.ComfyNode):
@@ -159,7 +178,9 @@ class NoiseReference(io.ComfyNode):
     def execute(cls, model, latent, positive, negative, seed) -> io.NodeOutput:
         require_sdxl(model, "Noise Reference")
         require_additive_noise(model, "Noise Reference")
-        path = noised(model, one_picture(model, latent, "Noise Reference"), seed)
+        samples = one_picture(model, latent, "Noise Reference")
+        check_prompts(positive, negative, "Noise Reference")
+        path = noised(model, samples, seed)
         return io.NodeOutput(StyleReference((Reference(path, positive, negative),)))
 
 
@@ -233,6 +254,9 @@ class RecordReference(io.ComfyNode):
         require_sdxl(model, node)
         require_additive_noise(model, node)
         one_picture(model, latent_image, node, empty=True)
+        if latent_image.get("noise_mask") is not None:
+            require_finite(latent_image["noise_mask"], f"{node}: the latent input's noise mask")
+        check_prompts(positive, negative, node)
         path, out = recorded(
             model,
             latent_image,
@@ -245,6 +269,7 @@ class RecordReference(io.ComfyNode):
             negative=negative,
             denoise=denoise,
         )
+        require_finite(path.points, f"{node}: the picture that the model drew", OVERFLOW)
         return io.NodeOutput(StyleReference((Reference(path, positive, negative),)), out)
 
 
@@ -257,13 +282,19 @@ class WeighReference(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "Sets what a style reference counts and how it is looked at, and joins it with others. Chain"
-                " one of these per reference; their order does not matter."
+                " one of these per reference; their order does not matter. Bypassed, it leaves its reference"
+                " out and passes the others on."
             ),
             search_aliases=["StyleAligned", "multi reference", "blend styles", "regional style", "Z-SAMB"],
             inputs=[
-                STYLE_REFERENCE.Input("reference", tooltip="From DDIM Invert or another reference node."),
+                # What a bypassed node passes on is its first input of the output's type: the others stay, and
+                # this reference goes. Sockets that may be left open come after those that may not, so that
+                # both are such.
                 STYLE_REFERENCE.Input(
                     "others", optional=True, tooltip="References to join this one with, kept as they are."
+                ),
+                STYLE_REFERENCE.Input(
+                    "reference", optional=True, tooltip="From DDIM Invert or another reference node."
                 ),
                 io.Mask.Input(
                     "mask",
@@ -312,9 +343,11 @@ class WeighReference(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, reference, weight, preset, score_shift, score_scale, offset, others=None, mask=None
+        cls, weight, preset, score_shift, score_scale, offset, reference=None, others=None, mask=None
     ) -> io.NodeOutput:
-        if mask is not None:
+        if reference is None:
+            return io.NodeOutput(without_reference(others))
+        if mask is not None and mask.numel():
             mask = mask.reshape(-1, *mask.shape[-2:])  # some nodes leave the batch out
         shift, scale = {"as the patch": (None, None), "custom": (score_shift, score_scale), **PRESETS}[preset]
         try:
@@ -335,6 +368,20 @@ class WeighReference(io.ComfyNode):
             StyleReference(changed + (others.references if others is not None else ())),
             ui=None if mask is None else ui.PreviewMask(mask),
         )
+
+
+def without_reference(others: StyleReference | None) -> StyleReference:
+    """What is left where no reference is connected, or the node that gives it is muted."""
+    if others is None:
+        raise ValueError(
+            "Style Reference: neither reference nor others is connected, expected a reference. Connect DDIM"
+            " Invert or another reference node; one that is muted or bypassed gives none."
+        )
+    logging.warning(
+        "Style Reference: no reference is connected, or the node that gives it is muted; only the others are"
+        " passed on."
+    )
+    return others
 
 
 NODES = [DDIMInvert, NoiseReference, RecordReference, WeighReference]

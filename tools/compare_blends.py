@@ -52,7 +52,7 @@ class Drawing:
         """(LATENT, STYLE_REFERENCE) of Multi-Ref Blend."""
         named = {f"reference{i}": value for i, value in enumerate(given)}
         text = ", ".join(str(w) for w in weights)
-        return self.nodes.blend.MultiRefBlend.execute(named, text, method, "crop").result[:2]
+        return self.nodes.blend.MultiRefBlend.execute(text, method, "crop", named).result[:2]
 
     def pictures(self, prompts: list[str], seed: int, reference=None) -> np.ndarray:
         """(4, 128, 128, 3) uint8, in the style of ``reference`` where there is one."""

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .finite import require_finite
+
 
 @dataclass(frozen=True)
 class Path:
@@ -142,10 +144,16 @@ class Reference:
                 f" of {len(self.path.sigmas)} nodes. Use a smaller offset, or a path with more steps; a"
                 " noised reference takes none."
             )
-        if self.mask is not None and self.mask.ndim != 3:
-            raise ValueError(
-                f"a reference's mask has shape {tuple(self.mask.shape)}, expected (1 or batch, height, width)"
-            )
+        for name, number in (("score_shift", self.shift), ("score_scale", self.scale)):
+            if number is not None and not math.isfinite(number):
+                raise ValueError(f"a reference's {name} is {number}, expected a number")
+        if self.mask is not None:
+            if self.mask.ndim != 3 or not self.mask.numel():
+                raise ValueError(
+                    f"a reference's mask has shape {tuple(self.mask.shape)}, expected (1 or batch, height,"
+                    " width)"
+                )
+            require_finite(self.mask, "the mask input")
 
     @property
     def latent_shape(self) -> torch.Size:

@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from .finite import require_finite
 from .ip_adapter_file import Projector
 from .new_file import write_new
 from .safetensors_file import opened
@@ -20,6 +21,7 @@ KNOWN_ENCODERS = {
     (1280, 1024): "CLIP ViT-H/14",
     (1664, 1280): "CLIP ViT-bigG/14",
 }
+_NAMES = {"pooled": "the embedding", "hidden": "the hidden states", "blank": "the zero picture's states"}
 FILES = {
     "CLIP ViT-H/14": "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors",
     "CLIP ViT-bigG/14": "CLIP-ViT-bigG-14-laion2B-39B-b160k.safetensors",
@@ -76,6 +78,8 @@ class StyleEmbeds:
             raise ValueError(f"the weights are {short(self.weights)}, expected {n} numbers of 0 or more")
         if not any(self.weights):
             raise ValueError("all weights are 0, expected one image at least that counts")
+        for name in ("pooled", "hidden", "blank"):
+            require_finite(getattr(self, name), f"{_NAMES[name]} of the style images")
 
     def joined(self, others: "StyleEmbeds") -> "StyleEmbeds":
         """All images of both. Raises ValueError for another encoder."""
@@ -162,8 +166,6 @@ def load_embeds(path: Path) -> StyleEmbeds:
             if not all(t.is_floating_point() for t in tensors.values()):
                 raise ValueError("it holds another kind of numbers than floating point")
             tensors = {n: t.float() for n, t in tensors.items()}
-            if not all(bool(t.isfinite().all()) for t in tensors.values()):
-                raise ValueError("it holds values that are not numbers")
             weights: Sequence[float] = json.loads(about["weights"])
             return StyleEmbeds(
                 Encoder(*(int(n) for n in json.loads(about["encoder"]))),

@@ -2,6 +2,7 @@
 
 import torch
 
+from ...zsamb_core.finite import require_finite
 from ...zsamb_core.style_embeds import Encoder
 
 TOWERS = {"clip_g": "bigG's", "clip_h": "ViT-H's", "clip_l": "ViT-L's"}
@@ -40,6 +41,7 @@ def content_of_text(clip, text: str, encoder: Encoder, node: str) -> torch.Tenso
             f"{node}: the clip input gives {'no' if pooled is None else pooled.shape[-1]} pooled channels,"
             f" expected {width} of one text encoder. {_advice(encoder)}"
         )
+    require_finite(pooled, f"{node}: the content text as the clip input encodes it")
     return pooled[0].float().cpu()
 
 

@@ -4,6 +4,7 @@ import comfy.model_management
 import comfy.utils
 import torch
 
+from ...zsamb_core.finite import require_finite
 from ...zsamb_core.image_crops import pad_to_square, tiles
 from ...zsamb_core.style_embeds import Encoder, StyleEmbeds
 
@@ -22,7 +23,14 @@ def encoder_of(clip_vision, node: str) -> Encoder:
     return Encoder(hidden, projection)
 
 
-def encode_images(clip_vision, images, crop: str, node: str, weights: tuple[float, ...] | None = None):
+def encode_images(
+    clip_vision,
+    images,
+    crop: str,
+    node: str,
+    weights: tuple[float, ...] | None = None,
+    name: str = "image",
+):
     """StyleEmbeds of an IMAGE (n, H, W, 3 or 4), each counting ``weights[i]``, or all the same.
 
     ``crop``: "centre" and "squash" as the host's own encoding; "pad" to a square in the encoder's mean
@@ -31,7 +39,8 @@ def encode_images(clip_vision, images, crop: str, node: str, weights: tuple[floa
     """
     encoder = encoder_of(clip_vision, node)
     if images.ndim != 4 or images.shape[-1] < 3 or not images.numel():
-        raise ValueError(f"{node}: the image input has shape {tuple(images.shape)}, expected (n, H, W, 3).")
+        raise ValueError(f"{node}: the {name} input has shape {tuple(images.shape)}, expected (n, H, W, 3).")
+    require_finite(images, f"{node}: the {name} input")
     weights = weights or (1.0,) * len(images)
     images = images[..., :3]
     if crop == "pad":

@@ -160,6 +160,22 @@ def test_opposite_references_turn_and_do_not_vanish(method, t):
     assert cosine == pytest.approx(math.cos(t * math.pi), abs=1e-6)
 
 
+@pytest.mark.parametrize("short", [1.0, 1e-3])
+@pytest.mark.parametrize("off", [1e-2, 1e-4, 1e-6])
+@pytest.mark.parametrize("t", [0.05, 0.3, 0.5, 0.9])
+def test_nearly_opposite_references_blend_to_no_more_than_the_longer_one(off, t, short):
+    """The formula alone, sin of the parts over sin of the angle, grows without bound there."""
+    angle, long = math.pi - off, 100.0
+    a = torch.tensor([[[short, 0.0]]]).double()
+    b = long * torch.tensor([[[math.cos(angle), math.sin(angle)]]]).double()
+    formula = (math.sin((1 - t) * angle) * a + math.sin(t * angle) * b) / math.sin(angle)
+    assert float(formula.norm()) > 2 * long
+    found = blend(torch.stack([a, b]), [1 - t, t], slerp)
+    assert float(found.norm()) == pytest.approx(long)
+    # It is shortened, not turned.
+    torch.testing.assert_close(found / found.norm(), formula / formula.norm(), rtol=0, atol=1e-4)
+
+
 def shares(method, weights, seed=0):
     """(parts in %, norm over a reference's): what each of independent Gaussians enters with."""
     latents = gaussian(len(weights), (4, 128, 128), seed).double()

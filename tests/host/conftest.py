@@ -100,9 +100,9 @@ class Demo:
         """A reference's options; shift and scale both or none."""
         node = self.pack.nodes.references.WeighReference
         preset = "as the patch" if shift is None else "custom"
-        return node.execute(
-            reference, weight, preset, shift or 0.0, 1.0 if scale is None else scale, offset, others, mask
-        ).result[0]
+        values = {"weight": weight, "preset": preset, "score_shift": shift or 0.0, "offset": offset}
+        values["score_scale"] = 1.0 if scale is None else scale
+        return node.execute(**values, reference=reference, others=others, mask=mask).result[0]
 
     def sample(
         self,

@@ -11,7 +11,7 @@ def blended(pack, *references, weights="1", method="karcher", fit="crop", vae=No
     """(LATENT, STYLE_REFERENCE, IMAGE) of the node; the last references come first in the dict."""
     given = {f"reference{i}": value for i, value in enumerate(references)}
     node = pack.nodes.blend.MultiRefBlend
-    return node.execute(dict(reversed(given.items())), weights, method, fit, vae).result
+    return node.execute(weights, method, fit, dict(reversed(given.items())), vae).result
 
 
 def latent(*samples):
@@ -124,6 +124,20 @@ ERRORS = [
 def test_errors_name_the_input(pack, two, settings, message):
     with pytest.raises(ValueError, match=f"Multi-Ref Blend: .*{message}"):
         blended(pack, latent(*two), **settings)
+
+
+def test_no_reference_is_said(pack):
+    """One that is muted is left out of what the host hands over."""
+    with pytest.raises(ValueError, match="Multi-Ref Blend: no reference is connected"):
+        blended(pack)
+    with pytest.raises(ValueError, match="Multi-Ref Blend: no reference is connected"):
+        pack.nodes.blend.MultiRefBlend.execute("1", "karcher", "crop")
+
+
+def test_a_muted_first_reference_leaves_the_others(pack, two):
+    node = pack.nodes.blend.MultiRefBlend
+    found = node.execute("1", "karcher", "crop", {"reference1": latent(two[1])}).result[0]
+    assert torch.equal(found["samples"], two[1])
 
 
 def test_kinds_do_not_mix(pack, demo, two, star, reference):

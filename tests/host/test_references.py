@@ -66,6 +66,15 @@ def test_regions_take_their_own_reference(demo, reference, other):
     assert near[0][0] < near[0][1] and near[1][1] < near[1][0]
 
 
+def test_without_its_reference_a_link_of_a_chain_passes_the_others_on(demo, reference, caplog):
+    """As where the node that gives it is muted; the host then leaves the input out."""
+    caplog.clear()
+    assert demo.weigh(None, 2.0, others=reference) is reference
+    assert [r.getMessage() for r in caplog.records if "Style Reference: no reference" in r.getMessage()]
+    with pytest.raises(ValueError, match="Style Reference: neither reference nor others is connected"):
+        demo.weigh(None)
+
+
 def test_a_recorded_first_picture_is_what_prompts_only_shares(demo):
     """From prompts only, the others see the first picture on its way; recorded on its own, its way is the
     same, so the others come out the same: with samplers that add no noise and ask once per level.

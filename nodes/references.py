@@ -6,10 +6,11 @@ from comfy_api.latest import io, ui
 
 from ..zsamb_core.options import PRESETS
 from ..zsamb_core.reference import Reference, StyleReference
+from ._host.conditioning import one_prompt
 from ._host.inversion import SAMPLERS, SCHEDULERS, invert
 from ._host.references import noised, recorded
 from ._host.sdxl import require_additive_noise, require_sdxl
-from .style_aligned import CATEGORY, SCALE, SHIFT, STYLE_REFERENCE
+from .style_aligned import CATEGORY, SCALE, SHIFT, STYLE_REFERENCE, tell_ignored
 
 
 class DDIMInvert(io.ComfyNode):
@@ -92,6 +93,8 @@ class DDIMInvert(io.ComfyNode):
         require_sdxl(model, "DDIM Invert")
         require_additive_noise(model, "DDIM Invert")
         samples = one_picture(model, latent, "DDIM Invert")
+        one_prompt(positive, "positive", "DDIM Invert")
+        one_prompt(negative, "negative", "DDIM Invert")
         path, top = invert(model, samples, positive, negative, scheduler, steps, cfg, refinements)
         reference = Reference(path, positive, negative)
         return io.NodeOutput(StyleReference((reference,)), {"samples": top})
@@ -156,6 +159,8 @@ class NoiseReference(io.ComfyNode):
         require_sdxl(model, "Noise Reference")
         require_additive_noise(model, "Noise Reference")
         path = noised(model, one_picture(model, latent, "Noise Reference"), seed)
+        one_prompt(positive, "positive", "Noise Reference")
+        one_prompt(negative, "negative", "Noise Reference")
         return io.NodeOutput(StyleReference((Reference(path, positive, negative),)))
 
 
@@ -229,6 +234,8 @@ class RecordReference(io.ComfyNode):
         require_sdxl(model, node)
         require_additive_noise(model, node)
         one_picture(model, latent_image, node, empty=True)
+        one_prompt(positive, "positive", node)
+        one_prompt(negative, "negative", node)
         path, out = recorded(
             model,
             latent_image,
@@ -312,6 +319,7 @@ class WeighReference(io.ComfyNode):
     ) -> io.NodeOutput:
         if mask is not None:
             mask = mask.reshape(-1, *mask.shape[-2:])  # some nodes leave the batch out
+        tell_ignored("Style Reference", preset, score_shift, score_scale)
         shift, scale = {"as the patch": (None, None), "custom": (score_shift, score_scale), **PRESETS}[preset]
         try:
             changed = tuple(

@@ -101,9 +101,9 @@ def told(prompts: int, pictures: tuple[int, ...] | None, batch: int) -> dict[str
     """A line, and its level, on a conditioning of another number of prompts than pictures are drawn."""
     if pictures is None:
         line = (
-            f"{prompts} prompts for {batch} {'picture' if batch == 1 else 'pictures'}, and nothing tells which"
-            " of the set, because the run adds no noise of its own: the prompts are taken from the first on."
-            " For a part of a set choose its prompts with Prompt Set Part."
+            f"{prompts} prompts for {batch} picture{'s' if batch > 1 else ''}, and nothing tells which of the"
+            " set, because the run adds no noise of its own: the prompts are taken from the first on. For a"
+            " part of a set choose its prompts with Prompt Set Part."
         )
         return {line: logging.WARNING}
     surplus = tuple(p for p in pictures if p >= prompts)
@@ -111,8 +111,8 @@ def told(prompts: int, pictures: tuple[int, ...] | None, batch: int) -> dict[str
         return {f"of {prompts} prompts this run draws {numbered(pictures)}.": logging.INFO}
     again = numbered(tuple(p % prompts for p in surplus), "prompt")
     line = (
-        f"{prompts} prompts: {numbered(surplus)}: {again} again. Take the batch size from Prompt Set, or write"
-        " more prompts."
+        f"there are {prompts} prompts, so {numbered(surplus)} of the set repeat {again}. Take the batch size"
+        " from Prompt Set, or write more prompts."
     )
     return {line: logging.WARNING}
 

@@ -116,7 +116,7 @@ def queue(page):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_demo_twin_is_queued_from_the_page_and_its_pictures_arrive(page, name):
-    twin = workflows.fill(workflows.demo_twin(workflows.load(name)), steps=3)
+    twin = workflows.with_steps(workflows.demo_twin(workflows.load(name)), 3)
     show_api(page, twin)
     saving = [key for key, node in twin.items() if node["class_type"] == "SaveImage"]
     queue(page)

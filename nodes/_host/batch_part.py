@@ -91,8 +91,9 @@ def part_of_prompts(conditioning, latent: dict, node: str):
             chosen = torch.tensor([p % rows for p in pictures])
             details = {**details, **rows_by(details, rows, chosen)}
             tokens = tokens[chosen]
-            for line, level in told(rows, pictures, batch).items():
-                logging.log(level, "%s: %s", node, line)
+            if max(pictures) >= rows:
+                (line,) = told(rows, pictures, batch)
+                logging.warning("%s: %s", node, line)
         parts.append([tokens, details])
     return parts
 

@@ -1,5 +1,6 @@
 """Multi-Ref Blend: several references into one by weight, or passed on together."""
 
+import logging
 from dataclasses import replace
 from functools import partial
 
@@ -9,6 +10,7 @@ from comfy_api.latest import io, ui
 from ..zsamb_core.blend import METHODS, blend, counted
 from ..zsamb_core.finite import require_finite
 from ..zsamb_core.fit import FITS, fit
+from ..zsamb_core.numbers import doubt, numbers
 from ..zsamb_core.reference import Reference, StyleReference, blended_path
 from ._host.conditioning import average
 from ._host.outputs import without
@@ -134,14 +136,16 @@ def place(name: str) -> int:
     return int("".join(c for c in name if c.isdigit()) or 0)
 
 
-def weight_rows(text: str, count: int) -> list[list[float]]:
+def weight_rows(text: str, count: int, node: str = NODE) -> list[list[float]]:
     """One list of ``count`` weights for each line. Raises ValueError that quotes a line that is none."""
     rows = []
     for line in filter(None, (line.strip() for line in text.splitlines())):
         try:
-            row = [float(word) for word in line.replace(",", " ").split()]
+            row = numbers(line)
         except ValueError as error:
-            raise ValueError(f"weights: {line!r} are not numbers. Write, for example: 0.7, 0.3") from error
+            raise ValueError(f"weights: {error}. Write, for example: 0.7, 0.3") from error
+        if said := doubt(line):
+            logging.warning(f"{node}: weights {said}")
         row = row * count if len(row) == 1 else row
         counted(row, count)
         rows.append(row)

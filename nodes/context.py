@@ -49,6 +49,7 @@ class ContextToPrompt(io.ComfyNode):
                 io.String.Input(
                     "text",
                     multiline=True,
+                    dynamic_prompts=True,
                     default="",
                     tooltip="Words of your own. One line for all prompts, or one line each.",
                 ),
@@ -76,6 +77,7 @@ class ContextToPrompt(io.ComfyNode):
                 io.String.Input(
                     "style",
                     default="",
+                    dynamic_prompts=True,
                     tooltip="Style words, kept apart from the fusion: they come out as they are.",
                 ),
                 io.MultiType.Input(

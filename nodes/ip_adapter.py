@@ -1,5 +1,6 @@
 """InstantStyle: an IP-Adapter's image features in the blocks that carry style or layout."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ..zsamb_core.content import subtract
 from ..zsamb_core.finite import require_finite
 from ..zsamb_core.ip_adapter_file import EXTENSIONS, Adapter, open_adapter
 from ..zsamb_core.layers import SDXL_BLOCKS
+from ..zsamb_core.numbers import doubt
 from ..zsamb_core.schedule import Window, parse_curve
 from ..zsamb_core.style_embeds import StyleEmbeds, refuse_pairing, wanted
 from ..zsamb_core.style_images import project_images
@@ -204,6 +206,7 @@ class StyleBlockIPAdapter(io.ComfyNode):
                     "content",
                     default="",
                     multiline=True,
+                    dynamic_prompts=True,
                     advanced=True,
                     tooltip=(
                         "What the style image shows, to be subtracted: a cat. Needs the clip input and a base"
@@ -279,10 +282,14 @@ class StyleBlockIPAdapter(io.ComfyNode):
         clip=None,
     ) -> io.NodeOutput:
         check_window(start_percent, end_percent, NODE)
+        for line in without_effect(preset, block_weights, content.strip(), content_scale, clip):
+            logging.warning(f"{NODE}: {line}.")
         try:
             structure = cross_attention(model, adapter.projector.width, NODE)
             weights = chosen_weights(preset, block_weights, list(structure))
             window = Window(start_percent, end_percent, parse_curve(weight_curve))
+            if said := doubt(weight_curve):
+                logging.warning(f"{NODE}: weight_curve {said}")
             check_mask(mask)
             embeds = encoded(image, clip_vision, crop, adapter, "image")
             if content.strip() and content_scale:
@@ -323,6 +330,16 @@ def without_text(embeds: StyleEmbeds, adapter: Adapter, content: str, scale: flo
         )
     direction = content_of_text(clip, content, embeds.encoder, NODE)
     return replace(embeds, pooled=subtract(embeds.pooled, direction, scale), changed=True)
+
+
+def without_effect(preset: str, block_weights, content: str, content_scale: float, clip) -> list[str]:
+    """What is set and does nothing."""
+    lines = {
+        f"block_weights takes the place of preset {preset}": block_weights is not None and preset != "style",
+        "content_scale is 0, so nothing is subtracted": content and not content_scale,
+        "content is empty, so nothing is subtracted, and clip does nothing": clip is not None and not content,
+    }
+    return [line for line, so in lines.items() if so]
 
 
 def check_mask(mask) -> None:

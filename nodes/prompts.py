@@ -31,6 +31,7 @@ class PromptSet(io.ComfyNode):
                 io.String.Input(
                     "style",
                     default="",
+                    dynamic_prompts=True,
                     tooltip="Words added to every prompt, for example: in watercolor style.",
                 ),
             ],

@@ -8,11 +8,12 @@ from comfy_api.latest import io, ui
 from ..zsamb_core.finite import require_finite
 from ..zsamb_core.options import PRESETS
 from ..zsamb_core.reference import Reference, StyleReference
+from ._host.conditioning import one_prompt
 from ._host.first_forms import added_later
 from ._host.inversion import SAMPLERS, SCHEDULERS, invert
 from ._host.references import noised, recorded
 from ._host.sdxl import require_additive_noise, require_sdxl
-from .style_aligned import CATEGORY, SCALE, SHIFT, STYLE_REFERENCE
+from .style_aligned import CATEGORY, SCALE, SHIFT, STYLE_REFERENCE, tell_ignored
 
 OVERFLOW = (
     "The model overflows: try ComfyUI's options --force-fp32 or --force-upcast-attention, less cfg, or"
@@ -135,8 +136,11 @@ def one_picture(model, latent: dict, node: str, empty: bool = False):
 
 
 def check_prompts(positive, negative, node: str) -> None:
-    """Raises ValueError for a CONDITIONING with values that are not numbers."""
+    """Raises ValueError for a CONDITIONING with values that are not numbers; logs that of several prompts the
+    first is taken.
+    """
     for name, conditioning in (("positive", positive), ("negative", negative)):
+        one_prompt(conditioning, name, node)
         for tokens, details in conditioning:
             for x in (tokens, details.get("pooled_output")):
                 if x is not None:
@@ -349,6 +353,7 @@ class WeighReference(io.ComfyNode):
             return io.NodeOutput(without_reference(others))
         if mask is not None and mask.numel():
             mask = mask.reshape(-1, *mask.shape[-2:])  # some nodes leave the batch out
+        tell_ignored("Style Reference", preset, score_shift, score_scale)
         shift, scale = {"as the patch": (None, None), "custom": (score_shift, score_scale), **PRESETS}[preset]
         try:
             changed = tuple(

@@ -31,6 +31,17 @@ PREPROCESSING = io.Combo.Input(
         " evaluations. the model's own: as its authors do, often scaled and cut."
     ),
 )
+# CLIP's published numbers were made so: the evaluations squash for DINO alone.
+CLIP_PREPROCESSING = io.Combo.Input(
+    "preprocessing",
+    options=[PUBLISHED, OWN],
+    default=OWN,
+    advanced=True,
+    tooltip=(
+        "the model's own: scaled and cut to the middle square, as the published CLIP numbers were made."
+        " published (squash): the whole picture squashed to the square, as they were made for DINO."
+    ),
+)
 
 
 class LoadVisionModel(io.ComfyNode):
@@ -160,7 +171,7 @@ def weigh(text: str, count: int) -> list[float]:
     """The references' shares. Raises ValueError for other than ``count`` weights, or several lines."""
     if not count:
         return []
-    rows = weight_rows(text, count)
+    rows = weight_rows(text, count, "DINO Style Score")
     if len(rows) > 1:
         raise ValueError(f"weights has {len(rows)} lines, expected one")
     return counted(rows[0], count)
@@ -222,7 +233,7 @@ class CLIPScore(io.ComfyNode):
                     multiline=True,
                     tooltip="One prompt per line, in the pictures' order; or one for all.",
                 ),
-                PREPROCESSING,
+                CLIP_PREPROCESSING,
             ],
             outputs=[
                 io.Float.Output(display_name="mean", tooltip="The mean cosine."),

@@ -1,5 +1,6 @@
 """Style images, encoded: with weights, kept in files, and with content taken out."""
 
+import logging
 import math
 from dataclasses import replace
 from functools import partial
@@ -8,6 +9,7 @@ from comfy_api.latest import io
 
 from ..zsamb_core.content import mask_content, project_out, subtract
 from ..zsamb_core.image_crops import CROPS
+from ..zsamb_core.numbers import doubt, numbers
 from ..zsamb_core.style_embeds import StyleEmbeds, load_embeds, save_embeds
 from ._host.folders import files, find, name_in, places_for, register
 from ._host.held import stamp_of
@@ -67,9 +69,9 @@ class EncodeStyleImages(io.ComfyNode):
     @classmethod
     def execute(cls, clip_vision, image, weights, crop, others=None) -> io.NodeOutput:
         node = "Encode Style Images"
-        numbers = parse_numbers(weights, len(image), node)
+        counts = parse_numbers(weights, len(image), node)
         try:
-            embeds = encode_images(clip_vision, image, crop, node, numbers)
+            embeds = encode_images(clip_vision, image, crop, node, counts)
             return io.NodeOutput(embeds if others is None else embeds.joined(others))
         except ValueError as error:
             raise named(error, node) from error
@@ -77,16 +79,19 @@ class EncodeStyleImages(io.ComfyNode):
 
 def parse_numbers(text: str, count: int, node: str) -> tuple[float, ...]:
     """One weight per image, or one for all. Raises ValueError for anything else."""
+    example = "for example: " + ", ".join(["1"] * min(count, 3))
     try:
-        numbers = tuple(float(word) for word in text.replace(",", " ").split())
-    except ValueError:
-        numbers = ()
-    if len(numbers) not in (1, count) or not all(math.isfinite(n) and n >= 0 for n in numbers):
+        found = tuple(numbers(text))
+    except ValueError as error:
+        raise ValueError(f"{node}: weights: {error}, {example}") from error
+    if len(found) not in (1, count) or not all(math.isfinite(n) and n >= 0 for n in found):
         raise ValueError(
             f"{node}: weights is {text!r}, expected one number of 0 or more, or {count} of them as there are"
-            " images, for example: " + ", ".join(["1"] * min(count, 3))
+            f" images, {example}"
         )
-    return numbers * (count if len(numbers) == 1 else 1)
+    if said := doubt(text):
+        logging.warning(f"{node}: weights {said}")
+    return found * (count if len(found) == 1 else 1)
 
 
 def named(error: ValueError, node: str) -> ValueError:
@@ -130,6 +135,7 @@ class SubtractContent(io.ComfyNode):
                     "content",
                     default="",
                     multiline=True,
+                    dynamic_prompts=True,
                     tooltip="What the style image shows, in words: a cat. Needs the clip input.",
                 ),
                 io.Clip.Input(

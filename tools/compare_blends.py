@@ -61,7 +61,7 @@ class Drawing:
         model = self.model
         if reference is not None:
             model = self.nodes.style_aligned.SharedAttention.execute(
-                model, 1.0, "normal", 0.0, 1.0, "reference", "all", 0.0, 0.0, 1.0, False, reference
+                model, 1.0, "normal", 0.6931, 1.0, "reference", "all", 0.0, 0.0, 1.0, False, reference
             ).result[0]
         positive = self.nodes.prompts.PromptSet.execute(self.clip, "\n".join(prompts), "").result[0]
         empty = {"samples": torch.zeros(len(prompts), 4, 16, 16)}

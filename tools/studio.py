@@ -45,10 +45,20 @@ class Studio:
         return self.on_model(workflows.load(f"style_aligned_{mode}"))
 
     def on_model(self, workflow: workflows.Workflow) -> workflows.Workflow:
+        """The workflow on the checkpoint as it is, or on the demo model with what suits that, in place of the
+        authors' settings for SDXL: docs/style_aligned.md has both measured.
+        """
         if self.checkpoint:
             workflow = workflows.fill(workflow, ckpt_name=self.checkpoint)
         else:
             workflow = workflows.demo_twin(workflow)
+            for node in workflow.values():
+                if node["class_type"] == "KSampler":
+                    node["inputs"] |= {"steps": 30, "cfg": 5.0}
+                if node["class_type"] == "ZSAMB_SharedAttention":
+                    node["inputs"]["preset"] = "normal"
+                if node["class_type"] == "ZSAMB_StyleReference":
+                    node["inputs"]["offset"] = 0
         return workflows.fill(workflow, **self.settings)
 
     @property

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from zsamb_core.workflow import Workflow, fill, set_titled
 
-__all__ = ["FOLDER", "Workflow", "demo_twin", "fill", "load", "set_titled"]
+__all__ = ["FOLDER", "Workflow", "demo_twin", "fill", "load", "set_titled", "with_steps"]
 FOLDER = Path(__file__).resolve().parents[1] / "workflows" / "api"
 
 
@@ -39,6 +39,14 @@ def demo_twin(workflow: Workflow) -> Workflow:
             if node["inputs"].get(side) == 1024:
                 node["inputs"][side] = 128
     return twin
+
+
+def with_steps(workflow: Workflow, steps: int) -> Workflow:
+    """With so many steps everywhere, and references without an offset, which a path of few steps has no room
+    for.
+    """
+    changed = fill(workflow, steps=steps)
+    return fill(changed, offset=0) if any("offset" in n["inputs"] for n in changed.values()) else changed
 
 
 def main() -> None:

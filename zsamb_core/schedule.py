@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .numbers import words
+
 
 @dataclass(frozen=True)
 class Window:
@@ -32,8 +34,12 @@ class Window:
 
 def parse_curve(text: str) -> tuple[float, ...]:
     """Numbers between commas or spaces; nothing is 1. Raises ValueError for anything else."""
+    try:
+        found = words(text)
+    except ValueError as error:
+        raise ValueError(f"weight_curve: {error}") from error
     numbers = []
-    for word in text.replace(",", " ").split():
+    for word in found:
         try:
             number = float(word)
         except ValueError:

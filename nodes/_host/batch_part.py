@@ -91,8 +91,9 @@ def part_of_prompts(conditioning, latent: dict, node: str):
             chosen = torch.tensor([p % rows for p in pictures])
             details = {**details, **rows_by(details, rows, chosen)}
             tokens = tokens[chosen]
-            for line, level in told(rows, pictures, batch).items():
-                logging.log(level, "%s: %s", node, line)
+            if max(pictures) >= rows:
+                (line,) = told(rows, pictures, batch)
+                logging.warning("%s: %s", node, line)
         parts.append([tokens, details])
     return parts
 
@@ -101,9 +102,9 @@ def told(prompts: int, pictures: tuple[int, ...] | None, batch: int) -> dict[str
     """A line, and its level, on a conditioning of another number of prompts than pictures are drawn."""
     if pictures is None:
         line = (
-            f"{prompts} prompts for {batch} {'picture' if batch == 1 else 'pictures'}, and nothing tells which"
-            " of the set, because the run adds no noise of its own: the prompts are taken from the first on."
-            " For a part of a set choose its prompts with Prompt Set Part."
+            f"{prompts} prompts for {batch} picture{'s' if batch > 1 else ''}, and nothing tells which of the"
+            " set, because the run adds no noise of its own: the prompts are taken from the first on. For a"
+            " part of a set choose its prompts with Prompt Set Part."
         )
         return {line: logging.WARNING}
     surplus = tuple(p for p in pictures if p >= prompts)
@@ -111,8 +112,8 @@ def told(prompts: int, pictures: tuple[int, ...] | None, batch: int) -> dict[str
         return {f"of {prompts} prompts this run draws {numbered(pictures)}.": logging.INFO}
     again = numbered(tuple(p % prompts for p in surplus), "prompt")
     line = (
-        f"{prompts} prompts: {numbered(surplus)}: {again} again. Take the batch size from Prompt Set, or write"
-        " more prompts."
+        f"there are {prompts} prompts, so {numbered(surplus)} of the set repeat {again}. Take the batch size"
+        " from Prompt Set, or write more prompts."
     )
     return {line: logging.WARNING}
 

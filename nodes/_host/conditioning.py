@@ -1,12 +1,14 @@
 """Conditioning with one row per picture."""
 
+import logging
+import math
+
 import torch
-from comfy.conds import CONDCrossAttn
 
 
 def encode_rows(clip, lines: list[str]):
-    """One CONDITIONING whose row i is the encoded ``lines[i]``. Raises ValueError for a CLIP with scheduled
-    hooks.
+    """One CONDITIONING whose row i is the encoded ``lines[i]``. Shorter ones are filled up to the longest
+    with the encoder's empty pieces. Raises ValueError for a CLIP with scheduled hooks.
     """
     encoded = [clip.encode_from_tokens_scheduled(clip.tokenize(line)) for line in lines]
     if any(len(entries) != 1 for entries in encoded):
@@ -14,11 +16,34 @@ def encode_rows(clip, lines: list[str]):
             "Prompt Set: the clip input carries a schedule of hooks, expected a plain CLIP. Remove the"
             " hooks, or encode each prompt with CLIP Text Encode."
         )
-    # Prompts of different length are repeated to a common one, as the host does: attention does not notice.
-    first, *rest = (CONDCrossAttn(entries[0][0]) for entries in encoded)
+    tokens = [entries[0][0] for entries in encoded]
+    longest = max(row.shape[1] for row in tokens)
+    if any(row.shape[1] < longest for row in tokens):
+        # A repetition to a common multiple, as the host has it between positive and negative, changes nothing
+        # in attention, but 1 to 7 pieces would make 420.
+        empty = clip.encode_from_tokens_scheduled(clip.tokenize(""))[0][0]
+        tokens = [filled(row, empty, longest) for row in tokens]
     details = encoded[0][0][1].copy()
     details["pooled_output"] = torch.cat([entries[0][1]["pooled_output"] for entries in encoded])
-    return [[first.concat(rest), details]]
+    return [[torch.cat(tokens), details]]
+
+
+def filled(tokens: torch.Tensor, empty: torch.Tensor, length: int) -> torch.Tensor:
+    """(1, T, C) up to ``length`` with ``empty`` (1, P, C) as often as it takes: what the host gives for the
+    same text with empty pieces behind, which it weighs like any other text of weight 1.
+    """
+    left = length - tokens.shape[1]
+    times = math.ceil(left / empty.shape[1])
+    return torch.cat([tokens, empty.repeat(1, times, 1)[:, :left]], 1)
+
+
+def one_prompt(conditioning, name: str, node: str) -> None:
+    """Log that of several prompts, a Prompt Set's, one picture takes the first."""
+    rows = max((len(tokens) for tokens, _ in conditioning), default=0)
+    if rows > 1:
+        logging.warning(
+            f"{node}: {name} holds {rows} prompts, and this is one picture: the first of them is taken."
+        )
 
 
 def average(conditionings):

@@ -118,3 +118,8 @@ def test_curves_that_are_refused(word):
     with pytest.raises(ValueError, match="weight_curve: .* is not a number from 0 to 10") as caught:
         parse_curve(f"0, 1 {word}, 1")
     assert repr(word) in str(caught.value)
+
+
+def test_a_curve_with_decimal_commas_is_refused():
+    with pytest.raises(ValueError, match=r"weight_curve: '0,5 1,5' has decimal commas.*0.5 1.5"):
+        parse_curve("0,5 1,5")

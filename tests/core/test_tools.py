@@ -95,6 +95,53 @@ def test_a_twin_is_printed(capsys, monkeypatch):
     assert json.loads(capsys.readouterr().out) == workflows.demo_twin(workflows.load("instantstyle"))
 
 
+PROMPTS_ALONE = (
+    "style_aligned_prompts",
+    "style_aligned_canny",
+    "style_aligned_depth",
+    "context_to_prompt",
+    "instantstyle_style_aligned",
+    "score_sheet",
+)
+
+
+def inputs(workflow, class_type):
+    return [node["inputs"] for node in workflow.values() if node["class_type"] == class_type]
+
+
+def test_workflows_have_the_authors_settings():
+    """Of the notebooks style_aligned_sdxl, _w_controlnet and _transfer_sdxl of google/style-aligned."""
+    for path in workflows.FOLDER.glob("*.json"):
+        workflow = workflows.load(path.stem)
+        for patch in inputs(workflow, "ZSAMB_SharedAttention"):
+            assert patch["preset"] == ("famous" if path.stem == "style_aligned_famous" else "auto")
+            assert ("reference" in patch) == (path.stem not in PROMPTS_ALONE)
+            if path.stem in PROMPTS_ALONE:
+                assert not patch["share_group_norm"]
+    for name in PROMPTS_ALONE[:3]:
+        (sampler,) = inputs(workflows.load(name), "KSampler")
+        assert (sampler["steps"], sampler["cfg"]) == (50, 5.0)
+    for name in PROMPTS_ALONE[1:3]:
+        (control,) = inputs(workflows.load(name), "ControlNetApplyAdvanced")
+        assert control["strength"] == 0.8
+    for name in ("style_aligned_reference", "style_aligned_famous"):
+        workflow = workflows.load(name)
+        (sampler,), (invert,) = inputs(workflow, "KSampler"), inputs(workflow, "ZSAMB_DDIMInvert")
+        assert (sampler["steps"], sampler["cfg"]) == (50, 10.0)
+        assert (invert["steps"], invert["cfg"], invert["refinements"]) == (50, 2.0, 0)
+        assert [r["offset"] for r in inputs(workflow, "ZSAMB_StyleReference")] == [5]
+        (patch,) = inputs(workflow, "ZSAMB_SharedAttention")
+        assert patch["share_group_norm"]
+    clip = inputs(workflows.load("score_sheet"), "ZSAMB_CLIPScore")
+    assert [judge["preprocessing"] for judge in clip] == 2 * ["the model's own"]
+
+
+def test_few_steps_leave_no_offset():
+    few = workflows.with_steps(workflows.load("style_aligned_reference"), 3)
+    assert [r["offset"] for r in inputs(few, "ZSAMB_StyleReference")] == [0]
+    assert inputs(few, "KSampler")[0]["steps"] == inputs(few, "ZSAMB_DDIMInvert")[0]["steps"] == 3
+
+
 def test_filling_an_input_that_no_node_has_is_an_error():
     with pytest.raises(KeyError, match="no node of the workflow has an input 'sede'"):
         workflows.fill(workflows.load("style_aligned_prompts"), sede=1)

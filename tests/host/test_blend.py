@@ -109,12 +109,25 @@ def test_the_conditioning_of_a_blend_is_the_host_s_average(pack, demo):
     torch.testing.assert_close(average([(long, 0.7), (b, 0.3)])[0][0], expected[0][0])
 
 
+def test_all_else_in_the_conditioning_of_a_blend_is_the_heaviest_s(pack, demo):
+    average = pack.nodes._host.conditioning.average
+    light, heavy = demo.encode("a star"), demo.encode("a moon")
+    light[0][1].update(width=64, strength=0.5)
+    heavy[0][1].update(width=128)
+    for order in ([(light, 0.3), (heavy, 0.7)], [(heavy, 0.7), (light, 0.3)]):
+        ((_, details),) = average(order)
+        assert details["width"] == 128 and "strength" not in details
+    assert "pooled_output" in heavy[0][1] and not torch.equal(
+        details["pooled_output"], heavy[0][1]["pooled_output"]
+    )
+
+
 ERRORS = [
     ({"weights": "1, 2, 3"}, "3 weights for 2 references"),
     ({"weights": "1, -2"}, "expected numbers of 0 or more"),
     ({"weights": "0, 0"}, "one reference at least that counts"),
     ({"weights": "nan, 1"}, "expected numbers of 0 or more"),
-    ({"weights": "one, two"}, "'one, two' are not numbers"),
+    ({"weights": "one, two"}, "weights: 'one' is not a number"),
     ({"weights": " \n "}, "weights is empty"),
     ({"method": "attention"}, "method attention is for style references"),
 ]

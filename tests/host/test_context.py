@@ -181,3 +181,23 @@ def test_a_recording_in_speech_takes_language_and_translate(context, models, pac
         "language",
         "translate",
     ]
+
+
+def test_prompt_boxes_take_braces_and_templates_keep_theirs(pack):
+    """``dynamic_prompts``, as the host's prompt boxes have it; a template keeps its {text}."""
+    nodes, found = pack.nodes, {}
+    for module in (nodes.prompts, nodes.context, nodes.ip_adapter, nodes.style_embeds, nodes.weather):
+        for node in module.NODES:
+            for given in node.define_schema().inputs:
+                if getattr(given, "dynamic_prompts", None) is not None:
+                    found[f"{node.__name__}.{given.id}"] = given.dynamic_prompts
+    assert found == {
+        "PromptSet.prompts": True,
+        "PromptSet.style": True,
+        "ContextToPrompt.text": True,
+        "ContextToPrompt.style": True,
+        "StyleBlockIPAdapter.content": True,
+        "SubtractContent.content": True,
+        "ContextToPrompt.template": False,
+        "DescribeWeather.template": False,
+    }

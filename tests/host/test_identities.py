@@ -172,13 +172,36 @@ def test_sampler_custom_advanced_agrees_with_ksampler(demo, four, patched):
     torch.testing.assert_close(custom, demo.sample(patched, four), **CLOSE)
 
 
-def test_prompt_set_rows_are_the_prompts(demo):
-    """Row i of a set is the conditioning of prompt i alone, whatever the lengths."""
-    lines = ["a cat", "a house " * 60, "a boat in neon style"]
+def pieces(demo, line, more):
+    """``line`` as the host encodes it with ``more`` empty pieces of 77 tokens behind."""
+    tokens, empty = demo.clip.tokenize(line), demo.clip.tokenize("")
+    return demo.clip.encode_from_tokens_scheduled({k: v + more * empty[k] for k, v in tokens.items()})[0]
+
+
+def test_prompt_set_rows_are_the_prompts_with_empty_pieces_behind(demo):
+    """Row i of a set is what the host gives for prompt i, filled up to the longest of them."""
+    lines = ["a cat", "a house " * 60, "(a boat:1.3) in neon style", "a moon, " * 180]
+    lengths = [demo.encode(line.strip())[0][0].shape[1] for line in lines]
+    longest = max(lengths)
+    assert len(set(lengths)) == 3 and longest > 2 * sorted(lengths)[2]
     rows = demo.prompts(*lines)
-    assert rows[0][0].shape[0] == rows[0][1]["pooled_output"].shape[0] == 3
+    assert rows[0][0].shape[:2] == (4, longest) and rows[0][1]["pooled_output"].shape[0] == 4
     for i, line in enumerate(lines):
+        tokens, details = pieces(demo, line.strip(), (longest - lengths[i]) // 77)
+        torch.testing.assert_close(rows[0][0][i : i + 1], tokens, rtol=0, atol=1e-4)
+        torch.testing.assert_close(rows[0][1]["pooled_output"][i : i + 1], details["pooled_output"])
         alone = demo.encode(line.strip())[0]
-        repeats = rows[0][0].shape[1] // alone[0].shape[1]
-        assert torch.equal(rows[0][0][i : i + 1], alone[0].repeat(1, repeats, 1))
+        assert torch.equal(rows[0][0][i : i + 1, : lengths[i]], alone[0])
         assert torch.equal(rows[0][1]["pooled_output"][i : i + 1], alone[1]["pooled_output"])
+
+
+def test_prompts_of_one_length_are_left_as_they_are(demo):
+    rows = demo.prompts("a cat", "a house in neon style")
+    alone = [demo.encode(line)[0][0] for line in ("a cat", "a house in neon style")]
+    assert torch.equal(rows[0][0], torch.cat(alone))
+
+
+def test_prompts_of_seven_lengths_are_as_long_as_the_longest(demo):
+    rows = demo.prompts(*("a moon, " * (20 * n) for n in range(1, 8)))
+    longest = demo.encode(("a moon, " * 140).strip())[0][0].shape[1]
+    assert rows[0][0].shape[:2] == (7, longest)

@@ -149,9 +149,31 @@ def queue(page):
     page.wait_for_function("() => finished === 1", timeout=120_000)
 
 
+def test_braces_and_comments_are_for_the_page(page):
+    """As in the host's own prompt boxes: the page resolves them before it queues."""
+    show_api(page, workflows.load("style_aligned_prompts"))
+    typed = {
+        "prompts": "{a cat|a cat} (1994)\n// no picture\na house /* nor this */ in fog",
+        "style": "in {woodcut} style",
+    }
+    page.evaluate(
+        """(typed) => {
+            const node = app.graph._nodes.find((n) => n.type === 'ZSAMB_PromptSet');
+            for (const widget of node.widgets) if (widget.name in typed) widget.value = typed[widget.name];
+        }""",
+        typed,
+    )
+    (inputs,) = (
+        n["inputs"] for n in as_prompt(page)["output"].values() if n["class_type"] == "ZSAMB_PromptSet"
+    )
+    lines = [" ".join(line.split()) for line in inputs["prompts"].splitlines() if line.strip()]
+    assert lines == ["a cat (1994)", "a house in fog"]
+    assert inputs["style"] == "in woodcut style"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_demo_twin_is_queued_from_the_page_and_its_pictures_arrive(page, name):
-    twin = workflows.fill(workflows.demo_twin(workflows.load(name)), steps=3)
+    twin = workflows.with_steps(workflows.demo_twin(workflows.load(name)), 3)
     show_api(page, twin)
     saving = [key for key, node in twin.items() if node["class_type"] == "SaveImage"]
     queue(page)

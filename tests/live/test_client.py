@@ -79,7 +79,7 @@ def flow(tmp_path):
     paths = {}
     for name in ("prompts", "reference"):
         twin = workflows.demo_twin(workflows.load(f"style_aligned_{name}"))
-        twin = workflows.fill(twin, steps=3, prompts="a cat\na boat", style="")
+        twin = workflows.fill(workflows.with_steps(twin, 3), prompts="a cat\na boat", style="")
         if name == "reference":
             twin = workflows.fill(twin, image="never_sent.png")
         paths[name] = tmp_path / f"{name}.json"

@@ -33,7 +33,8 @@ IN_WORKFLOWS = {
     "ZSAMB_StyleBlockIPAdapter",
 }
 # The demo loader stands in for the checkpoint loader, AdaIN Queries refines what SharedAttention does, the
-# next two make references in place of DDIM Invert, T5 is the other fusion, and the last refine InstantStyle.
+# next two make references in place of DDIM Invert, T5 is the other fusion, the next refine InstantStyle, and
+# the last is for parts of a batch on a stock model.
 BESIDE_THEM = {
     "ZSAMB_LoadDemoModel",
     "ZSAMB_AdaINQueries",
@@ -46,6 +47,7 @@ BESIDE_THEM = {
     "ZSAMB_SaveStyleEmbeds",
     "ZSAMB_LoadStyleEmbeds",
     "ZSAMB_SaveStyleAdapter",
+    "ZSAMB_PromptSetPart",
 }
 NODES = IN_WORKFLOWS | BESIDE_THEM
 WORKFLOWS = sorted(p.stem for p in workflows.FOLDER.glob("*.json"))
@@ -69,7 +71,7 @@ PICTURES = {
 
 def quick(name):
     """A shipped workflow on the demo model, with few steps."""
-    return workflows.fill(workflows.demo_twin(workflows.load(name)), steps=3)
+    return workflows.with_steps(workflows.demo_twin(workflows.load(name)), 3)
 
 
 def test_the_pack_loads_without_a_word(server):
@@ -120,9 +122,9 @@ def test_other_ways_to_a_reference_run(server, reference, maker):
         given |= {"latent": inputs["latent"], "seed": 1}
     else:
         sampler = {"steps": 3, "cfg": 4.0, "sampler_name": "dpmpp_2m", "scheduler": "karras", "denoise": 1.0}
-        given |= {"latent_image": ["14", 0], "seed": 1, **sampler}
+        given |= {"latent_image": ["99", 0], "seed": 1, **sampler}
     workflow["13"] = {"class_type": maker, "inputs": given, "_meta": {"title": "Reference"}}
-    workflow["14"] = {
+    workflow["99"] = {
         "class_type": "EmptyLatentImage",
         "inputs": {"width": 192, "height": 96, "batch_size": 1},
         "_meta": {"title": "Its size"},

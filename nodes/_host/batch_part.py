@@ -57,9 +57,9 @@ def pick_prompts(conds: dict, pictures: tuple[int, ...] | None, batch: int, node
         if rows in (1, batch):
             continue
         said |= told(rows, pictures, batch)
-        if pictures is None or pictures == tuple(range(batch)):
-            continue  # the host takes them from the first on
-        entry.update(rows_by(entry, rows, torch.tensor([p % rows for p in pictures])))
+        # Of the number of the batch, so that context windows find each picture's too.
+        chosen = range(batch) if pictures is None else pictures
+        entry.update(rows_by(entry, rows, torch.tensor([p % rows for p in chosen])))
     for line, level in said.items():
         logging.log(level, "%s: %s", node, line)
 

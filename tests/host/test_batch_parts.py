@@ -245,3 +245,15 @@ def test_parts_from_prompts_alone_are_warned_of(demo, four, told):
     assert "pictures 3, 4 of a set without its first picture" in line and "pictures_at_once" in line
     sample(demo, model, four, batch=1, steps=1)
     assert [line for line in told() if "one picture and no reference" in line]
+
+
+def test_context_windows_over_the_batch_have_each_picture_s_prompt(demo, reference):
+    """Three prompts for six pictures: the host by itself cuts only what has a row for every picture."""
+    from .test_style_images import windows
+
+    three = demo.prompts("a cat", "a house", "a boat")
+    model = demo.patched(reference=reference)
+    parts = windows(model, 2, 1, 0)
+    torch.testing.assert_close(
+        sample(demo, parts, three, batch=6), sample(demo, model, three, batch=6), **CLOSE
+    )

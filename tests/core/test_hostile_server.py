@@ -441,13 +441,20 @@ def test_a_server_where_row_after_row_fails_costs_no_row(servers, server, batch,
 
 
 def test_rows_that_are_bad_themselves_leave_no_server_out(servers, server, batch):
-    """Each is tried on both servers, and the good rows behind them are done."""
+    """Each is tried on both servers, and the good rows behind them are done; also one that fails once."""
+    tried = []
+
+    def once(usual):
+        tried.append(usual)
+        return Raw(status=500) if len(tried) == 1 else usual
+
     for each in servers:
         each.rows = {i: {"prompt": Raw(b'{"error": {"message": "no such seed"}}', 400)} for i in range(12)}
+        each.rows[12] = {"prompt": once}
     found = batch([(f"row{i}", i) for i in range(20)], *servers)
     assert found.code == 1 and "8 done, 12 failed, 0 not run" in found.err and len(found.complete) == 8
     assert found.err.count("failed: no such seed") == 12 and "left out" not in found.err
-    assert all(sorted(each.runs.values())[:12] == list(range(12)) for each in servers)
+    assert all(sorted(each.runs.values())[:13] == list(range(13)) for each in servers)
 
 
 def test_servers_that_wait_for_each_other_s_word_do_not_wait_for_ever(servers, server, batch, monkeypatch):

@@ -12,6 +12,7 @@ from tests.core.batches import Batch
 from tests.core.strange_answers import HTML, failing, of_run
 from tests.core.strange_server import Close, Raw
 from zsamb_core import client, pool, run
+from zsamb_core.claim import claimed
 
 
 @pytest.mark.parametrize(
@@ -133,6 +134,19 @@ def test_two_runs_share_one_folder(servers, server, tmp_path):
         thread.join(60)
     assert codes == [0, 0] and len(batch.complete()) == 8
     assert sorted([*servers[0].runs.values(), *servers[1].runs.values()]) == list(range(8))
+
+
+def test_a_folder_that_another_run_has_is_waited_for(server, tmp_path, capsys):
+    this, codes = Batch(tmp_path, [("a", 1), ("b", 2)]), []
+    with claimed(this.out / "a"):
+        thread = threading.Thread(target=lambda: codes.append(this.run(server)))
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive() and set(server.runs.values()) <= {2}
+    thread.join(60)
+    assert codes == [0] and sorted(this.complete()) == ["a", "b"]
+    err = capsys.readouterr().err
+    assert err.count(f"a: another run has {this.out / 'a'}; it is waited for") == 1 and "2 done" in err
 
 
 def test_a_mistake_of_the_program_costs_its_row_alone(server, batch, monkeypatch, capsys, tmp_path):

@@ -1,10 +1,14 @@
 """Scores as a printed table in the form of the published ones, as CSV, JSON and a picture."""
 
 import csv
+import io
 import json
 import math
 import re
+from itertools import count
 from pathlib import Path
+
+from zsamb_core.new_file import write_new
 
 SHOWN = 40  # sets on scores.png
 
@@ -56,13 +60,23 @@ def numbered(entry: dict, *keys: str) -> dict:
     return {f"{key} {i + 1}": x for key in keys for i, x in enumerate(entry.get(key) or [])}
 
 
+def put(path: Path, data: bytes) -> None:
+    """Write a result; another one of an earlier run stays, under a number."""
+    if path.exists() and path.read_bytes() != data:
+        numbered = (path.with_name(f"{path.stem}_{n:05}{path.suffix}") for n in count(1))
+        kept = write_new(numbered, lambda place: place.write_bytes(path.read_bytes()))
+        print(f"{path} of an earlier run is kept as {kept.name}")
+    path.write_bytes(data)
+
+
 def write_csv(path: Path, rows: list[dict]) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     columns.sort(key=lambda key: int(key.split()[-1]) if key[-1].isdecimal() else 0)
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, columns, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    put(path, stream.getvalue().encode())
 
 
 def write(entries: list[dict], about: dict, out: Path) -> None:
@@ -77,8 +91,10 @@ def write(entries: list[dict], about: dict, out: Path) -> None:
             pictures.append(row | numbered(p, "similarity"))
     write_csv(out / "scores.csv", sets)
     write_csv(out / "images.csv", pictures)
-    (out / "scores.json").write_text(json.dumps(about | {"sets": entries}, indent=1), encoding="utf-8")
-    drawn(entries).save(out / "scores.png")
+    put(out / "scores.json", json.dumps(about | {"sets": entries}, indent=1).encode())
+    picture = io.BytesIO()
+    drawn(entries).save(picture, "PNG")
+    put(out / "scores.png", picture.getvalue())
 
 
 def named_values(entry: dict) -> list[tuple[str, float]]:

@@ -121,10 +121,10 @@ def load_openai_whisper(file: str | Path) -> SpeechModel:
             f"{file.name} is no Whisper checkpoint of OpenAI's: {why} Expected a .pt with dims and"
             " model_state_dict, such as small.pt."
         ) from error
-    refuse_dims(file.name, dims, {name: tuple(tensor.shape) for name, tensor in weights.items()})
     whisper = wanted(
         "whisper", "openai-whisper", f"{file.name} is a checkpoint of OpenAI's", "openai/whisper-small"
     )
+    refuse_dims(file.name, dims, {name: tuple(tensor.shape) for name, tensor in weights.items()})
     try:
         model = whisper.Whisper(whisper.ModelDimensions(**dims))
         model.load_state_dict(weights)

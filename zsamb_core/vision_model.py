@@ -3,6 +3,7 @@
 Models are transformers folders. Pictures are (n, H, W, 3) in 0..1.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,7 +138,9 @@ def load_vision_model(folder: str | Path) -> VisionModel:
         processor = pictures.from_pretrained(folder, **by_pil(), **LOCAL)
         side = 224 if kind == "dinov2" else int(vision_config(model).image_size)
         mean, std = (tuple(float(x) for x in settings[f"image_{name}"]) for name in ("mean", "std"))
-        resample = int(settings.get("resample") or Image.Resampling.BICUBIC)
+        if not all(len(x) == 3 and all(map(math.isfinite, x)) for x in (mean, std)) or 0 in std:
+            raise ValueError(f"image_mean is {mean} and image_std {std}, expected three numbers each")
+        resample = int(Image.Resampling(int(settings.get("resample") or Image.Resampling.BICUBIC)))
     tokenizer = load_tokenizer(folder, KINDS[kind]) if kind == "clip" else None
     length = int(model.config.text_config.max_position_embeddings) if kind == "clip" else 0
 

@@ -8,6 +8,7 @@ import folder_paths
 import torch
 
 from ...zsamb_core.json_file import read_json
+from ...zsamb_core.said import short
 
 FOLDER = "transformers"
 
@@ -52,7 +53,7 @@ def model_folders(kinds) -> list[str]:
                     kind = read_json(config.parent, config.name).get("model_type")
                 except ValueError:
                     continue
-                if kind in kinds:
+                if isinstance(kind, str) and kind in kinds:
                     found.add(config.parent.relative_to(root).as_posix())
     return sorted(found)
 
@@ -87,12 +88,13 @@ def model_folder(name: str, node: str, example: str, file: str = "config.json") 
     roots = folder_paths.get_folder_paths(FOLDER)
     if Path(name).anchor or ".." in Path(name).parts:
         raise ValueError(
-            f"{node}: the name {name!r} leads elsewhere, expected a folder in {', '.join(roots)}."
+            f"{node}: the name {short(name)!r} leads elsewhere, expected a folder in {', '.join(roots)}."
         )
     for root in roots:
         if (Path(root) / name / file).is_file():
             return Path(root) / name
     raise ValueError(
-        f"{node}: the folder {name!r} with a {file} was not found, expected it in one of {', '.join(roots)}."
+        f"{node}: the folder {short(name)!r} with a {file} was not found, expected it in one of"
+        f" {', '.join(roots)}."
         f" {example}"
     )

@@ -265,6 +265,10 @@ def test_a_second_run_embeds_what_is_new_alone(work, models, embedded, monkeypat
     changed = run(work, models, whole_plan(work))
     assert (embedded["pictures"], embedded["texts"]) == (17, 3)
     assert changed["sets"][0]["consistency"] != first["sets"][0]["consistency"]
+    # What the earlier runs found is still there, once where two found the same.
+    earlier = sorted(path.name for path in (work / "out").glob("scores_*.json"))
+    assert earlier == ["scores_00001.json", "scores_00002.json"]
+    assert json.loads((work / "out" / earlier[0]).read_text()) == first
 
 
 def test_another_model_of_the_same_name_is_embedded_anew(work, models, embedded, tmp_path):

@@ -204,7 +204,7 @@ def test_a_folder_of_transformers_is_listed_and_loaded(pack, folder, drawn):
     assert before == pack.nodes.scores.LoadVisionModel.fingerprint_inputs("facebook/tiny-vit")
 
 
-def test_a_loader_runs_again_when_a_file_of_its_model_is_another(pack, folder, tmp_path):
+def test_a_loader_runs_again_when_a_file_of_its_model_is_another(pack, folder):
     """Replaced, though it is older or as old, added or taken away; and not otherwise."""
     import os
 
@@ -233,6 +233,29 @@ def test_a_loader_runs_again_when_a_file_of_its_model_is_another(pack, folder, t
     assert changed((home / "another.json").touch)
     (home / "gone").symlink_to(home / "nowhere")
     assert stamp("facebook/tiny-vit")
+
+
+def test_configs_that_cannot_be_read_do_not_hide_the_others(pack, folder):
+    """The host asks for the list at every start: nothing raises, hangs or takes long."""
+    import os
+
+    save_vit(folder / "author" / "vit")
+    before = pack.nodes._host.judges.listed()
+    configs = {
+        "deep": b"[" * 200_000, "large": b" " * 9_000_000, "list": b"[]", "odd": b'{"model_type": ["vit"]}',
+        "long": b'{"model_type": ' + b"9" * 5000 + b"}", "bytes": b"\xff",
+        "author/vit/below": b'{"model_type": "vit"}',
+    }  # fmt: skip
+    for name, content in configs.items():
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_bytes(content)
+    (folder / "pipe").mkdir()
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(folder / "pipe" / "config.json")
+    assert pack.nodes._host.judges.listed() == before and "author/vit" in before
+    with pytest.raises(ValueError, match="Load Vision Model: the folder 'x.* with a config.json") as error:
+        pack.nodes.scores.LoadVisionModel.execute("x" * 200)
+    assert len(str(error.value)) < 1000
 
 
 def test_errors_name_the_input(pack, dino, drawn, folder):

@@ -15,7 +15,16 @@ from zsamb_core.caption import as_sentence, load_caption_model
 from zsamb_core.clap import load_clap
 from zsamb_core.music import SHIPPED, embed_track, matches, read_label_sets
 from zsamb_core.rounds import Rounds
-from zsamb_core.speech import LANGUAGES, RATE, audible, left_out, load_whisper, segment, transcribe
+from zsamb_core.speech import (
+    LANGUAGES,
+    RATE,
+    audible,
+    left_out,
+    load_whisper,
+    segment,
+    spoken_from,
+    transcribe,
+)
 from zsamb_core.summary import load_summary_model
 from zsamb_core.waveform import floor_of
 
@@ -78,9 +87,11 @@ SETTINGS = {
 
 
 @pytest.fixture(autouse=True)
-def two_temperatures(monkeypatch):
-    """A random model is never sure, and would go through all six at every window."""
-    monkeypatch.setattr(speech, "TEMPERATURES", TWO)
+def one_temperature(monkeypatch):
+    """A random model is never sure, and would go through all six at every window: tests of sampling have two,
+    and one has all.
+    """
+    monkeypatch.setattr(speech, "TEMPERATURES", (0.0,))
 
 
 def frames(model, track):
@@ -177,11 +188,10 @@ def test_rounds_are_said():
 
 
 @pytest.mark.parametrize("seconds", [30, 45])
-def test_transcripts_are_the_pipeline_s_where_nothing_is_sampled(tiny, seconds, monkeypatch):
+def test_transcripts_are_the_pipeline_s_where_nothing_is_sampled(tiny, seconds):
     """The pipeline draws random numbers for itself, so at temperature 0 alone."""
     from transformers import pipeline
 
-    monkeypatch.setattr(speech, "TEMPERATURES", (0.0,))
     track = sound(seconds)
     ours = heard(load_whisper(tiny["whisper"]), track, "fr")
     ask = pipeline("automatic-speech-recognition", str(tiny["whisper"]), device="cpu")
@@ -203,28 +213,30 @@ def test_the_language_is_found_as_transformers_finds_it(tiny):
     assert heard(model, track, ours.language).text == ours.text
 
 
-def test_the_language_is_that_of_what_is_heard_not_of_the_silence_before(tiny, monkeypatch):
+@pytest.mark.parametrize(
+    "silence, said, begin",
+    [(0, 40, 0), (26, 4, 0), (14, 20, 0), (16, 20, 16), (32, 4, 32), (400, 4, 400)],
+)
+def test_where_the_language_is_looked_for(silence, said, begin):
+    """A single window as it is, or one with half a window of sound; else from the first sound on."""
+    track = torch.cat([torch.zeros(silence * RATE), sound(said)])
+    assert spoken_from(track) == begin * RATE
+
+
+def test_the_language_is_that_of_what_is_heard_not_of_the_silence_before(tiny):
     model = load_whisper(tiny["whisper"])
-    asked = []
-    monkeypatch.setattr(type(model), "_spoken", lambda self, track: asked.append(track) or "it")
-    said = sound(4)
-    for silence in (0, 10, 26, 32, 70):
-        heard(model, torch.cat([torch.zeros(silence * RATE), said]))
-        begin = 0 if silence <= 26 else silence * RATE  # 30 s in one piece have a single window
-        assert len(asked[-1]) == (silence + 4) * RATE - begin
-    heard(model, torch.cat([torch.zeros(14 * RATE), sound(20)]))
-    assert len(asked[-1]) == 34 * RATE  # more than half a window of sound: the first window is as good
-    heard(model, torch.cat([torch.zeros(16 * RATE), sound(20)]))
-    assert torch.equal(asked[-1], sound(20))
+    found = heard(model, torch.cat([torch.zeros(32 * RATE), sound(4)]))
+    assert found.language == heard(model, sound(4)).language != model._spoken(torch.zeros(30 * RATE))
 
 
 def test_quiet_speech_is_kept_and_silence_beside_loud_speech_is_not(tiny):
     """The floor is relative: -70 dB is speech where nothing is louder."""
     model = load_whisper(tiny["whisper"])
-    quiet = sound(4) * 10 ** (-55 / 20)  # -75 dB at the loudest
+    loud = 4 * sound(4)  # about -5 dB at the loudest
+    quiet = loud * 10 ** (-68 / 20)
     alone = heard(model, quiet, "it")
     assert alone.segments and not any("silence" in warning for warning in alone.warnings)
-    found = heard(model, torch.cat([sound(4), quiet.repeat(8)]), "it")
+    found = heard(model, torch.cat([loud, quiet.repeat(8)]), "it")
     assert found.segments and all(part["start"] < 4 for part in found.segments)
     assert any("that Whisper wrote in silence" in warning for warning in found.warnings)
 
@@ -238,7 +250,8 @@ def test_segments_end_with_the_recording_and_what_is_left_out_is_counted():
     assert left_out(3) == ["3 segments that Whisper wrote in silence were left out"]
 
 
-def test_the_transcript_is_the_same_every_time_and_random_numbers_are_left_alone(tiny):
+def test_the_transcript_is_the_same_every_time_and_random_numbers_are_left_alone(tiny, monkeypatch):
+    monkeypatch.setattr(speech, "TEMPERATURES", TWO)
     model = load_whisper(tiny["whisper"])
     torch.manual_seed(7)
     before = torch.random.get_rng_state()

@@ -162,16 +162,19 @@ def test_a_video_without_sound_is_no_source_and_is_said(context, models, caplog)
     assert context(text="a cat")[2] == context(text="a cat", **models)[2] == "prompt 1: 4 tokens."
 
 
-def test_a_recording_in_speech_takes_language_and_translate(context, models, pack, caplog):
+def test_a_recording_in_speech_takes_language_and_translate(context, models, pack, caplog, monkeypatch):
     sound = {"waveform": torch.randn(1, 1, 24_000, generator=torch.Generator().manual_seed(3)) * 0.1,
              "sample_rate": 8_000}  # fmt: skip
-    node, found = pack.nodes.senses.TranscribeSpeech, {}
-    for language, translate in (("it", False), ("it", True), ("de", False)):
+    asked, ask = [], pack.nodes.senses.transcribe_all
+    monkeypatch.setattr(
+        pack.nodes.senses, "transcribe_all", lambda *given: asked.append(given[2:]) or ask(*given)
+    )
+    for language, translate in (("auto", False), ("it", True)):
         given = {"language": language, "translate": translate}
-        said = node.execute(models["speech_model"], sound, language, translate).result[0]
-        found[said] = context(speech=sound, text="x", **given, **models)[0]
-        assert found[said] == context(speech=said, text="x")[0]
-    assert len(found) == 3
+        found = context(speech=sound, text="x", **given, **models)[0]
+        said = pack.nodes.senses.TranscribeSpeech.execute(models["speech_model"], sound, **given).result[0]
+        assert found == context(speech=said, text="x")[0]
+    assert asked == [(None, False)] * 2 + [("it", True)] * 2
     assert "do nothing here" not in caplog.text
     for given in ({"language": "it"}, {"translate": True}):
         report = context(text="a cat", speech="hello", **given)[2]

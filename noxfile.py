@@ -198,12 +198,13 @@ def blends(session: nox.Session) -> None:
 
 @nox.session
 def workflows(session: nox.Session) -> None:
-    """Derive workflows/*.json, for the canvas, from workflows/api/*.json, take the help pages' pictures off
-    the canvas, and draw the first workflows' thumbnails. Needs Chromium.
+    """Derive workflows/*.json, for the canvas, from workflows/api/*.json, keep these forms for the tests, take
+    the help pages' pictures off the canvas, and draw the first workflows' thumbnails. Needs Chromium.
     """
     set_up(session, BROWSER)
     run(session, "tools.ui_workflows")
     run(session, "tools.blueprints")
+    run(session, "tests.live.shipped_forms")
     run(session, "tools.help_pictures")
     run(session, "tools.thumbnails")
 

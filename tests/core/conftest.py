@@ -1,6 +1,4 @@
-"""Without what ComfyUI no longer requires. Local servers that answer as they are told, and batches of rows for
-them.
-"""
+"""Without what ComfyUI no longer requires. Local servers that answer as told, and batches of rows."""
 
 from types import SimpleNamespace
 

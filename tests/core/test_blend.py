@@ -152,8 +152,10 @@ def test_karcher_is_the_least_sum_of_squared_angles():
 
 @pytest.mark.parametrize("t", [0.0, 0.3, 0.5, 1.0])
 @pytest.mark.parametrize("method", SPHERE.values())
-def test_opposite_references_turn_and_do_not_vanish(method, t):
-    a = gaussian(1).double()
+@pytest.mark.parametrize("flat", [False, True])
+def test_opposite_references_turn_and_do_not_vanish(method, t, flat):
+    """A flat latent moved by one place is itself, and so no direction to turn by."""
+    a = gaussian(1).double() * (not flat) + flat
     found = blend(torch.cat([a, -a]), [1 - t, t], method)
     assert float(found.norm()) == pytest.approx(float(a.norm()))
     cosine = float((found * a[0]).sum() / a.norm() ** 2)

@@ -178,7 +178,9 @@ def plan(rng: random.Random, embeds: str) -> Iterator[tuple[str, str, Prompt, st
 
 class Soak:
     def __init__(self, server: Server, seed: int, say: Callable[[str], None] = lambda line: None):
-        self.server, self.rng, self.say = server, random.Random(seed), say
+        # Two, so that a machine's speed does not change what is asked for.
+        self.asking, self.rng = random.Random(seed), random.Random(seed + 1)
+        self.server, self.say = server, say
         self.process = psutil.Process(server.process.pid)
         self.report, self.asked, self.due = Report(), 0, 0.0
         self.running: dict[str, tuple[str, str, str]] = {}
@@ -193,7 +195,7 @@ class Soak:
             return error.code, error.read().decode()
 
     def run(self, runs: int) -> Report:
-        work = plan(self.rng, self.saved_embeds())
+        work = plan(self.asking, self.saved_embeds())
         while self.report.runs < runs or self.running:
             while len(self.running) < WAITING and self.report.runs + len(self.running) < runs:
                 self.queue(*next(work))

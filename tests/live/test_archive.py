@@ -79,7 +79,7 @@ def test_the_archive_is_the_pack_alone(files):
     assert not tops & {"demo", "tests", "tools", "benchmarks", "noxfile.py", ".ci"}
     assert tops >= {"__init__.py", "nodes", "zsamb_core", "web", "workflows", "pyproject.toml", "LICENSE"}
     kinds = {Path(path).suffix for path in files}
-    assert kinds <= {".py", ".md", ".json", ".yaml", ".toml", ".txt", ".svg", ".png", ".jpg", ""}
+    assert kinds <= {".py", ".md", ".json", ".yaml", ".toml", ".txt", ".svg", ".png", ".jpg", ".js", ""}
 
 
 def test_the_archive_is_small(files):

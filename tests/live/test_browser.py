@@ -185,7 +185,7 @@ def test_the_demo_twin_is_queued_from_the_page_and_its_pictures_arrive(page, nam
             query = "&".join(f"{k}={v}" for k, v in image.items())
             answer = page.request.get(f"/api/view?{query}")
             assert answer.ok and answer.headers["content-type"].startswith("image/")
-    assert page.evaluate("() => app.graph._nodes.filter((n) => n.has_errors).length") == 0
+    assert page.evaluate("() => app.graph._nodes.filter((n) => n.has_errors).map((n) => n.type)") == []
     # Nodes with a picture to look at show it themselves.
     for key, node in twin.items():
         blend = node["class_type"] == "ZSAMB_MultiRefBlend" and node["inputs"]["method"] != "attention"

@@ -21,8 +21,13 @@ def before():
     return json.loads(snapshot.FILE.read_text())
 
 
-def test_nodes_inputs_and_outputs_are_as_written_down(server, before):
-    changed = snapshot.differences(before, snapshot.public(server.get("/object_info")))
+@pytest.fixture(scope="module")
+def now(server):
+    return snapshot.public(server.get("/object_info"))
+
+
+def test_nodes_inputs_and_outputs_are_as_written_down(now, before):
+    changed = snapshot.differences(before, now)
     if changed:
         pytest.fail("\n".join([*changed, snapshot.WHAT_TO_DO]), pytrace=False)
 
@@ -31,12 +36,12 @@ PUBLISHED = json.loads(Path(__file__).with_name("first_published.json").read_tex
 
 
 @pytest.mark.parametrize("kind", PUBLISHED)
-def test_what_was_first_published_stays(server, kind):
+def test_what_was_first_published_stays(now, kind):
     """Version 0.1.0, which no command writes anew. The canvas saves the values of widgets by place, and an
     API workflow names its inputs: what came later is behind, optional, and has a default.
     """
-    node = snapshot.public(server.get("/object_info"))[kind]
-    was, inputs = PUBLISHED[kind], node["inputs"]
+    node, was = now[kind], PUBLISHED[kind]
+    inputs = node["inputs"]
     widgets = snapshot.widgets(inputs)
     assert widgets[: len(was["widgets"])] == list(was["widgets"]) and set(was["sockets"]) <= set(inputs)
     for name in set(inputs) - {*was["widgets"], *was["sockets"]}:

@@ -44,7 +44,7 @@ def at(audio, rate, channels, folder):
 
 def features(model, audio, pack):
     """Whisper's log-mel input, where there is speech."""
-    (track,) = pack.nodes._host.context_models.tracks_of(audio, 16_000)
+    ((track, _),) = pack.nodes._host.context_models.tracks_of(audio, 16_000)
     given = model.model.features(track.numpy(), sampling_rate=16_000, return_tensors="pt")
     return given["input_features"][0][:, : len(track) // 160]
 
@@ -84,7 +84,7 @@ def test_music_is_the_same_at_every_rate_and_in_stereo(pack, clap, tmp_path):
     embeds = []
     for rate, channels in ((48_000, 2), (44_100, 2), (32_000, 1)):
         audio = at(whole, rate, channels, tmp_path)
-        (track,) = pack.nodes._host.context_models.tracks_of(audio, clap.model.rate)
+        ((track, _),) = pack.nodes._host.context_models.tracks_of(audio, clap.model.rate)
         embeds.append(torch.stack(list(pack.zsamb_core.music.embed_track(clap.model, track))).mean(0))
         text, genre, report = pack.nodes.senses.DescribeMusic.execute(clap, audio, "mood, genre", 2).result
         assert text.startswith("The atmosphere is ") and genre in text

@@ -198,7 +198,7 @@ def blends(session: nox.Session) -> None:
 
 @nox.session
 def workflows(session: nox.Session) -> None:
-    """Derive workflows/*.json, for the canvas, from workflows/api/*.json, keep these forms for the tests, take
+    """Derive workflows/*.json, for the canvas, from workflows/api/*.json, keep both for the tests, take
     the help pages' pictures off the canvas, and draw the first workflows' thumbnails. Needs Chromium.
     """
     set_up(session, BROWSER)

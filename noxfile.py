@@ -209,8 +209,8 @@ def blends(session: nox.Session) -> None:
 
 @nox.session
 def workflows(session: nox.Session) -> None:
-    """Derive workflows/*.json, for the canvas, from workflows/api/*.json, take the help pages' pictures off
-    the canvas, and draw the first workflows' thumbnails. Needs Chromium.
+    """Derive workflows/*.json, for the canvas, from workflows/api/*.json, keep both for the tests, take
+    the help pages' pictures off the canvas, and draw the first workflows' thumbnails. Needs Chromium.
     """
     set_up(session, BROWSER)
     run(session, "tools.ui_workflows")

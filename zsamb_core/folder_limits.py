@@ -27,14 +27,12 @@ BOUNDS = {
     "image_size": 2_048, "spec_size": 2_048, "num_beams": 64, "num_beam_groups": 64,
     "num_return_sequences": 64,
 }  # fmt: skip
-# In preprocessor_config.json: of sounds; any other number is of pictures.
+# In preprocessor_config.json: of sounds, and of pictures, whose numbers are sides and the like.
+SAMPLES, PICTURE = 10_000_000, 2_048
 SOUND = {
-    "sampling_rate": 400_000, "n_samples": 10_000_000, "nb_max_samples": 10_000_000, "nb_max_frames": 100_000,
-    "n_fft": 16_384, "fft_window_size": 16_384, "nb_frequency_bins": 16_384, "feature_size": 1_024,
-    "hop_length": 16_384, "chunk_length": 60, "max_length_s": 60, "frequency_min": 200_000,
-    "frequency_max": 200_000,
+    "sampling_rate": 400_000, "n_fft": 16_384, "fft_window_size": 16_384, "nb_frequency_bins": 16_384,
+    "feature_size": 1_024, "hop_length": 16_384, "chunk_length": 60, "chunk_length_s": 60, "max_length_s": 60,
 }  # fmt: skip
-PICTURE = 2_048
 FRAMES = 20_000  # of a window of sound; Whisper has 3,000, CLAP 1,000
 
 
@@ -133,14 +131,15 @@ def refuse_numbers(folder: Path, weights: Weights) -> None:
 
 
 def _refuse_preparation(folder: Path, file: str) -> None:
-    sound = dict[str, float]()
-    for key, value in _values(read_json(folder, file)):
+    found = read_json(folder, file)
+    sound = {key: value for key, value in _values(found) if not isinstance(value, str)}
+    other = SAMPLES if "sampling_rate" in sound else PICTURE
+    for key, value in _values(found):
         if not isinstance(value, str):
-            _refuse_more(folder, file, key, value, SOUND.get(key, PICTURE))
-            sound[key] = value
+            _refuse_more(folder, file, key, value, SOUND.get(key, other))
     hop, rate = sound.get("hop_length"), sound.get("sampling_rate", 0)
     if hop is not None:
-        seconds = max(sound.get("chunk_length", 0), sound.get("max_length_s", 0))
+        seconds = max(sound.get(key, 0) for key in ("chunk_length", "chunk_length_s", "max_length_s"))
         samples = max(seconds * rate, sound.get("n_samples", 0), sound.get("nb_max_samples", 0))
         if hop < 1 or samples / hop > FRAMES:
             _refuse(folder, file, "hop_length", hop, f"{FRAMES:,} steps at most in {samples:,.0f} samples")

@@ -312,7 +312,8 @@ def test_the_bias_is_the_logarithm_of_the_weight_over_the_mean(tmp_path):
 def test_an_image_of_weight_0_is_absent(tmp_path, kind):
     adapter, _ = make(tmp_path, kind)
     images = embeds(3, [2.0, 0.0, 2.0])
-    images.pooled[1], images.hidden[1] = torch.nan, torch.nan
+    huge = torch.finfo(torch.float32).max  # finite, and no longer so in any sum
+    images.pooled[1], images.hidden[1] = huge, huge
     found = project_images(adapter, images, ALL, STRUCTURE, of(images, [1, 0], [0.0, 1.0]))
     expected = project_images(adapter, of(images, [0, 2], [1.0, 1.0]), ALL, STRUCTURE, of(images, [0], [1.0]))
     assert found.image.bias is None and found.blank.bias is None

@@ -14,7 +14,8 @@ OLD = {shipped_forms.shape(form["form"]): form for form in reversed(FORMS)}
 DRAWN = [form for shape, form in OLD.items() if shape not in NOW or "pictures" in form]
 LEVELS = 1.0  # of 255, that small pictures may differ in the mean, on another processor
 # Forms whose pictures were wrong, and what made them right.
-MENDED: dict[str, str] = {}
+FIRST = "from prompts alone the first picture is no ControlNet's, as published"
+MENDED = {"style_aligned_canny": FIRST, "style_aligned_depth": FIRST}
 
 
 def test_what_ships_now_is_kept():
@@ -25,7 +26,7 @@ def test_what_ships_now_is_kept():
 
 @pytest.mark.parametrize("form", DRAWN, ids=[form["name"] for form in DRAWN])
 def test_a_form_draws_what_it_drew(server, stand_ins, form):
-    pictures = server.run(workflows.fill(workflows.demo_twin(form["form"]), steps=2))
+    pictures = server.run(workflows.with_steps(workflows.demo_twin(form["form"]), 2))
     assert pictures and all(picture.std() > 0.01 for picture in pictures)
     if "pictures" in form and form["name"] not in MENDED:
         found = [shipped_forms.small(picture).astype(float) for picture in pictures]

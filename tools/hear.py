@@ -121,7 +121,7 @@ def cases(folder: Path) -> Iterator[Case]:
     book = [real[name] for name in real if name.startswith("librivox")]
     whole = torch.cat([part for track, _ in book for part in (track, torch.zeros(RATE // 4))])
     said = " ".join(text for _, text in book)
-    for level in (-55, -61, -70):
+    for level in (-40, -55, -59, -61, -70):
         yield Case(f"librivox at {level} dB", at(whole, level), said, "en")
     one, words_of_one = book[0]
     silence = torch.zeros(32 * RATE)

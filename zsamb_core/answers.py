@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .texts import has_half, plain, read_json, short
+from .said import quoted
+from .texts import has_half, plain, read_json
 from .workflow import Workflow, title
 
 LONGEST = 1000  # characters of a server's text in a message
@@ -88,7 +89,7 @@ def uploaded(answer: Any) -> str:
     """The name of a file that was sent, as a node takes it."""
     name, subfolder = (_object(answer).get(key) for key in ("name", "subfolder"))
     if not _is_name(name) or not (subfolder is None or subfolder == "" or _is_name(subfolder)):
-        raise Odd(short(answer))
+        raise Odd(quoted(answer))
     return f"{subfolder}/{name}" if subfolder else str(name)
 
 
@@ -96,9 +97,9 @@ def queued(answer: Any) -> tuple[str, bool]:
     """(id of the run that was queued, whether a part of the workflow was left out)."""
     prompt_id = _object(answer).get("prompt_id")
     if isinstance(prompt_id, int) and not isinstance(prompt_id, bool):
-        prompt_id = short(prompt_id)
+        prompt_id = quoted(prompt_id)
     if not _is_name(prompt_id):
-        raise Odd(short(answer))
+        raise Odd(quoted(answer))
     return str(prompt_id), bool(answer.get("node_errors"))
 
 
@@ -106,7 +107,7 @@ def is_queued(answer: Any, prompt_id: str) -> bool:
     """Whether a run waits or goes on."""
     parts = _object(answer).values()
     if not all(isinstance(part, list) and all(isinstance(item, list) for item in part) for part in parts):
-        raise Odd(short(answer))
+        raise Odd(quoted(answer))
     return any(len(item) > 1 and item[1] == prompt_id for part in parts for item in part)
 
 
@@ -114,7 +115,7 @@ def record(answer: Any, prompt_id: str) -> dict[str, Any] | None:
     """A run's record, None while the server has none."""
     found = _object(answer).get(prompt_id)
     if found is None and prompt_id in answer:
-        raise Odd(short(answer))
+        raise Odd(quoted(answer))
     return None if found is None else _object(found)
 
 
@@ -125,7 +126,7 @@ def outcome(run: Mapping[str, Any], workflow: Workflow) -> tuple[list[Output], l
     status = _object(run.get("status") or {})
     messages = status.get("messages") or []
     if not isinstance(messages, list):
-        raise Odd(short(status))
+        raise Odd(quoted(status))
     for message in messages:
         kind, data = message if isinstance(message, list) and len(message) == 2 else (None, None)
         if kind == "execution_error":
@@ -196,7 +197,7 @@ def refuse_strange_content(output: Output, content: bytes) -> None:
 def _file(node: str, kind: str, item: dict[str, Any]) -> Output:
     name, subfolder, folder = item["filename"], item.get("subfolder") or "", item.get("type") or "output"
     if not _is_name(name) or not (subfolder == "" or _is_name(subfolder)) or not _is_name(folder):
-        raise Odd(f"a file of node {plain(node, 50)} named {short(item)}")
+        raise Odd(f"a file of node {plain(node, 50)} named {quoted(item)}")
     return Output(node, kind, name, subfolder, folder)
 
 
@@ -216,7 +217,7 @@ def _order(node: str) -> tuple[bool, int, str]:
 
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise Odd(short(value))
+        raise Odd(quoted(value))
     return value
 
 
@@ -232,7 +233,7 @@ def _words(value: Any) -> str:
     """A server's text or number for a message."""
     if isinstance(value, str):
         return plain(value.strip(), LONGEST)
-    return "" if value is None or isinstance(value, bool | dict | list) else short(value)
+    return "" if value is None or isinstance(value, bool | dict | list) else quoted(value)
 
 
 def _labelled(workflow: Workflow, node: str, class_type: Any) -> str:

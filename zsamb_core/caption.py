@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from .json_file import read_json
+from .json_file import read_settings
 from .said import short
 from .transformers_folder import (
     LOCAL,
@@ -70,7 +70,7 @@ def load_caption_model(folder: str | Path) -> CaptionModel:
     """Raises ValueError that names the folder, what was found and what was expected."""
     folder = Path(folder)
     kind = kind_of(folder, KINDS, "Salesforce/blip-image-captioning-base")
-    made = read_json(folder, "config.json").get("architectures") or [CLASS]
+    made = read_settings(folder, "config.json").get("architectures") or [CLASS]
     if not isinstance(made, list) or CLASS not in made:
         first = short(made[0] if isinstance(made, list) else made)
         raise ValueError(

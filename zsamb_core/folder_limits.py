@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from . import safetensors_file, torch_file
-from .json_file import read_json
-from .pickle_scan import Oversized
+from .json_file import read_settings
+from .pickle_calls import Oversized
 from .said import short
 
 # Bytes; the largest published are a tokenizer.json of 17 MB and a config.json of 2 MB.
@@ -81,7 +81,7 @@ def weights_of(folder: Path) -> Weights:
 
 
 def _parts(folder: Path, index: str) -> list[Path]:
-    names = read_json(folder, index).get("weight_map")
+    names = read_settings(folder, index).get("weight_map")
     values = set(names.values()) if isinstance(names, dict) and _all_text(names.values()) else set()
     if not values or any(Path(name).name != name or not (folder / name).is_file() for name in values):
         raise ValueError(
@@ -114,7 +114,7 @@ def refuse_numbers(folder: Path, weights: Weights) -> None:
     for file in ("config.json", "generation_config.json"):
         if not (folder / file).is_file():
             continue
-        for key, value in _values(read_json(folder, file)):
+        for key, value in _values(read_settings(folder, file)):
             if isinstance(value, str):
                 # transformers would get such a kernel from the network, and run it.
                 if key.endswith("attn_implementation") and "/" in value:
@@ -131,7 +131,7 @@ def refuse_numbers(folder: Path, weights: Weights) -> None:
 
 
 def _refuse_preparation(folder: Path, file: str) -> None:
-    found = read_json(folder, file)
+    found = read_settings(folder, file)
     sound = {key: value for key, value in _values(found) if not isinstance(value, str)}
     other = SAMPLES if "sampling_rate" in sound else PICTURE
     for key, value in _values(found):

@@ -1,26 +1,21 @@
 """Settings as JSON, bounded before they are read."""
 
-import json
 from pathlib import Path
 from typing import Any
+
+from .small_file import read_small
+from .texts import read_json
 
 MOST = 8 << 20  # bytes
 
 
-def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """An object in a folder's file. Raises ValueError where the file is missing, larger than settings are,
-    or no JSON object.
+def read_settings(folder: Path, name: str) -> dict[str, Any]:
+    """An object in a folder's file. Raises ValueError where the file is missing, larger or deeper than
+    settings are, or no JSON object.
     """
-    path = folder / name
     try:
-        if not path.is_file():  # a pipe would be waited for
-            raise FileNotFoundError(name)
-        with path.open("rb") as file:
-            data = file.read(MOST + 1)
-        if len(data) > MOST:
-            raise ValueError("too large")
-        found = json.loads(data.decode("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        found = read_json(read_small(folder / name, MOST).decode("utf-8"))
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"{folder.name} has no {name} that can be read ({type(error).__name__}), expected a folder as"
             " transformers saves models."

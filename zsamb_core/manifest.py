@@ -12,7 +12,8 @@ from typing import Any
 
 from .names import is_folder_name, same_as
 from .row_folder import Job
-from .texts import decode, has_half, read_json, short
+from .said import quoted
+from .texts import decode, has_half, read_json
 from .workflow import Workflow, WorkflowError, find_inputs, find_picture_input, set_input
 
 OUTPUT = "output"  # the column with a row's name
@@ -85,7 +86,7 @@ def prepare(
     try:
         for address, value in values:
             if has_half(json.dumps(value, ensure_ascii=False)):
-                raise WorkflowError(f"{address} is {short(value)}: half of a character, expected text")
+                raise WorkflowError(f"{address} is {quoted(value)}: half of a character, expected text")
             changed += find_inputs(workflow, address)
             workflow = set_input(workflow, address, value)
         files = {find_picture_input(workflow, node): file for node, file in pictures.items()}
@@ -139,8 +140,8 @@ def _read_csv(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any] | str
         head.pop()
     if OUTPUT not in head:
         raise ManifestError(
-            f"{path}: its first line has the columns {short(head)}, expected one named {OUTPUT!r} among them,"
-            " with commas between them"
+            f"{path}: its first line has the columns {quoted(head)}, expected one named {OUTPUT!r} among"
+            " them, with commas between them"
         )
     twice = sorted({cell for cell in head if head.count(cell) > 1})
     if twice or "" in head:
@@ -177,17 +178,18 @@ def _row(place: str, fields: dict[str, Any], base: Path) -> Row:
     values = dict(fields)
     output = values.pop(OUTPUT, None)
     if not isinstance(output, str) or not output.strip():
-        raise ManifestError(f"{OUTPUT} is {short(output)}, expected a name for the row's folder")
+        raise ManifestError(f"{OUTPUT} is {quoted(output)}, expected a name for the row's folder")
     if not is_folder_name(output):
         raise ManifestError(
-            f'{OUTPUT} is {short(output)}, expected a folder name: no slashes or any of <>:"|?*, no dot first'
-            " or last, no space first or last, no half of a character, no name that Windows keeps for itself"
+            f'{OUTPUT} is {quoted(output)}, expected a folder name: no slashes or any of <>:"|?*, no dot'
+            " first or last, no space first or last, no half of a character, no name that Windows keeps for"
+            " itself"
         )
     pictures = {}
     for key in [key for key in values if key.startswith(PICTURE)]:
         file = values.pop(key)
         if not isinstance(file, str) or not file:
-            raise ManifestError(f"{key} is {short(file)}, expected a picture file")
+            raise ManifestError(f"{key} is {quoted(file)}, expected a picture file")
         pictures[key.removeprefix(PICTURE).strip()] = base / file
     return Row(place, output, values, pictures)
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from .said import short
+from .said import quoted, short
 from .scores import cosines, directions
 from .waveform import floor_of, loudness, windows
 from .yaml_file import read_yaml
@@ -72,7 +72,7 @@ def read_label_sets(*files: Path) -> dict[str, LabelSet]:
                 f"the label file {file} is a {type(data).__name__}, expected sets by their names"
             )
         for name, entry in data.items():
-            found[str(name)] = _label_set(entry, f"{file}, set {short(name)!r}")
+            found[str(name)] = _label_set(entry, f"{file}, set {quoted(name)}")
     if (count := sum(len(part.labels) for part in found.values())) > LABELS:
         raise ValueError(f"the label files have {count:,} labels, expected {LABELS:,} at most")
     return found
@@ -84,13 +84,11 @@ def _label_set(entry: Any, where: str) -> LabelSet:
     prompt, sentence, labels = entry["prompt"], entry["sentence"], entry["labels"]
     for key in ("prompt", "sentence"):
         if not isinstance(entry[key], str) or "{label}" not in entry[key]:
-            raise ValueError(
-                f"{where}: {key} is {short(repr(entry[key]))}, expected a text with {{label}} in it"
-            )
+            raise ValueError(f"{where}: {key} is {quoted(entry[key])}, expected a text with {{label}} in it")
     if not isinstance(labels, list) or not labels or not all(isinstance(x, str) and x for x in labels):
-        raise ValueError(f"{where}: labels is {short(repr(labels))}, expected a list of texts")
+        raise ValueError(f"{where}: labels is {quoted(labels)}, expected a list of texts")
     if longest := next((t for t in (prompt, sentence, *labels) if len(t) > LONGEST), None):
-        raise ValueError(f"{where}: {short(longest)!r} is too long, expected {LONGEST} characters at most")
+        raise ValueError(f"{where}: {quoted(longest)} is too long, expected {LONGEST} characters at most")
     return LabelSet(prompt, sentence, tuple(labels))
 
 

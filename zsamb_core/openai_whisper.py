@@ -12,7 +12,7 @@ from torch import Tensor
 from . import torch_file
 from .extras import wanted
 from .rounds import Once, Rounds
-from .said import short
+from .said import quoted, short
 from .speech import (
     COMPRESSION,
     HOP,
@@ -153,14 +153,14 @@ def refuse_dims(file: str, dims: Mapping[str, Any], shapes: Mapping[str, tuple[i
         "n_text_layer": layers("decoder"),
     }
     wrong = [
-        f"{name} is {short(dims.get(name))!r}"
+        f"{name} is {quoted(dims.get(name))}"
         for name, value in found.items()
         if type(dims.get(name)) is not int or dims[name] != value
     ]
     for side in ("audio", "text"):
         heads, width = dims.get(f"n_{side}_head"), found[f"n_{side}_state"]
         if type(heads) is not int or heads < 1 or width % heads:
-            wrong.append(f"n_{side}_head is {short(heads)!r}")
+            wrong.append(f"n_{side}_head is {quoted(heads)}")
     if wrong or len(dims) != len(found) + 2:
         numbers = ", ".join(f"{name} {value}" for name, value in found.items())
         raise ValueError(

@@ -10,7 +10,8 @@ from typing import Any
 
 from .answers import Output, Text
 from .names import BAD_CHARACTERS, label, prefix, suffix
-from .texts import read_json, short
+from .said import quoted
+from .texts import read_json
 from .workflow import Workflow, title
 
 RECORD = "run.json"  # written last, so a folder that has it is complete
@@ -176,9 +177,9 @@ def _files(folder: Path, record: dict[str, Any]) -> list[tuple[Path, int]]:
         name, size = (entry.get(key) for key in ("name", "bytes")) if isinstance(entry, dict) else (None, 0)
         # A record that was tampered with must lead neither out of the folder nor to a user's own file.
         if not isinstance(name, str) or not OWN.fullmatch(name) or BAD_CHARACTERS.search(name):
-            raise Damaged(f"it lists {short(entry)}, which no run writes")
+            raise Damaged(f"it lists {quoted(entry)}, which no run writes")
         if type(size) is not int or size < 0:
-            raise Damaged(f"the size of {name} is {short(size)}")
+            raise Damaged(f"the size of {name} is {quoted(size)}")
         files.append((folder / name, size))
     if not files:
         raise Damaged("it lists no files")

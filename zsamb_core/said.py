@@ -13,6 +13,17 @@ def short(found: object, most: int = MOST) -> str:
     return text if len(text) <= most else _cut(text, most)
 
 
+def quoted(found: object, most: int = 200) -> str:
+    """``repr``, which tells a text from a number; the middle of a long one is left out."""
+    if isinstance(found, str) and len(found) > 4 * most:  # before it is written with escapes
+        found = found[: 2 * most] + found[-2 * most :]
+    try:
+        text = repr(found)
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        return "a number too long to be shown"
+    return text if len(text) <= most else _cut(text, most)
+
+
 def _cut(text: str, most: int) -> str:
     end = most // 3
     return f"{text[: most - end - 5]} ... {text[-end:]}"

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from .finite import require_finite
@@ -174,7 +173,6 @@ def load_embeds(path: Path) -> StyleEmbeds:
                 **tensors,
             )
     except (
-        SafetensorError,
         LookupError,
         TypeError,
         AttributeError,

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .json_file import read_json
+from .json_file import read_settings
 from .safetensors_file import opened
 from .transformers_folder import kind_of, load_tokenizer, load_whole, of_transformers
 from .watch import Watch, on_every_token
@@ -52,7 +52,7 @@ def refuse_without_head(folder: Path) -> None:
     without a word. Raises ValueError.
     """
     file = folder / "model.safetensors"
-    if read_json(folder, "config.json").get("tie_word_embeddings", True) or not file.is_file():
+    if read_settings(folder, "config.json").get("tie_word_embeddings", True) or not file.is_file():
         return
     with opened(file) as weights:
         if "lm_head.weight" not in weights.keys():  # noqa: SIM118, it is no dict

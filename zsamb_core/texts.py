@@ -68,12 +68,3 @@ def plain(text: str, limit: int = 10_000) -> str:
     shown = _UNFIT.sub(lambda found: ascii(found[0])[1:-1], text[:limit])
     is_cut = len(text) > limit or len(shown) > limit
     return f"{shown[:limit]}... ({len(text)} characters)" if is_cut else shown
-
-
-def short(value: object, limit: int = 200) -> str:
-    """``repr`` of a value for a message, cut."""
-    try:
-        shown = repr(value)
-    except ValueError:  # Python writes no whole number of more than 4300 digits
-        shown = "a number too long to be shown"
-    return shown if len(shown) <= limit else f"{shown[:limit]}... ({len(shown)} characters)"

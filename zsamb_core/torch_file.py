@@ -15,7 +15,8 @@ from typing import Any, BinaryIO
 
 import torch
 
-from .pickle_scan import Damaged, Described, Foreign, Oversized, Scanned, scan
+from .pickle_calls import Damaged, Described, Foreign, Oversized
+from .pickle_scan import Scanned, scan
 from .said import short
 
 PICKLE = 16 << 20  # bytes of a pickle; that of a UNet's 1,700 tensors has 0.3 MB
@@ -35,7 +36,7 @@ class Unreadable(ValueError):
 
 
 def described(path: Path) -> Any:
-    """The object that the file holds, with `pickle_scan.Described` in place of tensors. Raises Unreadable
+    """The object that the file holds, with `pickle_calls.Described` in place of tensors. Raises Unreadable
     where the file is damaged, holds something else than tensors, numbers and texts, or asks
     for more memory than it has bytes.
     """

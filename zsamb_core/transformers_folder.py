@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from .folder_limits import refuse_files, refuse_larger, refuse_numbers, weights_of
-from .json_file import read_json
-from .said import short
+from .json_file import read_settings
+from .said import quoted, short
 
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model")
 # From the disk alone, and none of the code that a folder may bring is run.
@@ -24,11 +24,11 @@ def kind_of(folder: Path, kinds: Mapping[str, str], example: str) -> str:
     """The model type, one of ``kinds`` (type to its name for people), of a folder that has weights. Raises
     ValueError for others.
     """
-    kind = read_json(folder, "config.json").get("model_type")
+    kind = read_settings(folder, "config.json").get("model_type")
     refuse_files(folder)
     if not isinstance(kind, str) or kind not in kinds:
         raise ValueError(
-            f"{folder.name}: config.json names a model of type {_quoted(kind)}, expected"
+            f"{folder.name}: config.json names a model of type {quoted(kind)}, expected"
             f" {'one of ' if len(kinds) > 1 else ''}{', '.join(kinds)} ({', '.join(kinds.values())})."
         )
     if not any(next(folder.glob(pattern), None) for pattern in ("*.safetensors", "pytorch_model*.bin")):
@@ -37,10 +37,6 @@ def kind_of(folder: Path, kinds: Mapping[str, str], example: str) -> str:
             f" the model, for example of {example} on Hugging Face."
         )
     return kind
-
-
-def _quoted(kind: object) -> str:
-    return repr(short(kind)) if isinstance(kind, str) else short(kind)
 
 
 def of_transformers(name: str) -> Any:

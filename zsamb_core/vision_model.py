@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .json_file import read_json
+from .finite import require_finite
+from .json_file import read_settings
 from .prompts import plain_words
 from .transformers_folder import (
     LOCAL,
@@ -103,12 +104,8 @@ def as_pictures(images: Tensor, name: str = "images") -> list[Image.Image]:
     """
     if images.ndim != 4 or images.shape[-1] < 3 or not images.numel():
         raise ValueError(f"{name} has shape {tuple(images.shape)}, expected pictures (n, H, W, 3)")
-    bad = (~images[..., :3].isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
-    if bad:
-        raise ValueError(
-            f"{name}: picture {bad[0] + 1} of {len(images)} holds values that are no numbers (NaN or"
-            " infinity), expected 0 to 1. Look for the node that makes them: often a VAE in half precision"
-        )
+    for number, image in enumerate(images, 1):
+        require_finite(image[..., :3], f"{name}, picture {number} of {len(images)},")
     levels = (images[..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
     return [Image.fromarray(level) for level in levels]
 
@@ -129,7 +126,7 @@ def load_vision_model(folder: str | Path) -> VisionModel:
     """
     folder = Path(folder)
     kind = kind_of(folder, KINDS, "facebook/dino-vitb8 or facebook/dinov2-base")
-    settings = read_json(folder, "preprocessor_config.json")
+    settings = read_settings(folder, "preprocessor_config.json")
     model = load_whole(
         of_transformers("AutoModel"), folder, KINDS[kind], lambda k: "pooler" in k or "position_ids" in k
     )

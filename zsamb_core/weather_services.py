@@ -6,7 +6,6 @@ server of one's own or a proxy, may stand in the environment.
 
 import asyncio
 import html
-import json
 import math
 import os
 import re
@@ -17,7 +16,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from .said import short
+from .said import quoted, short
+from .texts import read_json
 from .weather import WMO, Weather
 
 OPENWEATHERMAP, OPEN_METEO = "OpenWeatherMap", "Open-Meteo"
@@ -207,7 +207,7 @@ def _is_in(result: dict[str, Any], region: str) -> bool:
 
 def _unknown(service: str, place: str) -> str:
     return (
-        f"{service} knows no place {short(place)!r}. Write a town and its country's code, such as Rome, IT,"
+        f"{service} knows no place {quoted(place)}. Write a town and its country's code, such as Rome, IT,"
         " or coordinates, such as 41.9, 12.5."
     )
 
@@ -286,7 +286,7 @@ async def _body(response: Any) -> bytes:
 
 def _object(service: str, body: bytes) -> dict[str, Any]:
     with _as_documented(service):
-        found = json.loads(body)
+        found = read_json(body)
         if not isinstance(found, dict):
             raise TypeError(f"a {type(found).__name__} instead of an object")
         return found
@@ -295,9 +295,9 @@ def _object(service: str, body: bytes) -> dict[str, Any]:
 def _said(body: bytes, key: str | None) -> str:
     """The service's own words, on one short line, without the key."""
     try:
-        found = json.loads(body)
+        found = read_json(body)
         words = str(found.get("message") or found.get("reason") or "")
-    except (ValueError, AttributeError, RecursionError):
+    except (ValueError, AttributeError):
         return ""
     words = without_key(" ".join(words.split()), key)[:LONGEST]
     return f": {words}" if words else ""
@@ -308,9 +308,7 @@ def _as_documented(service: str) -> Iterator[None]:
     """What cannot be read within becomes Unreachable: the service answered something else."""
     try:
         yield
-    except (
-        KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError, OSError, RecursionError,
-    ) as error:  # fmt: skip
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError, OSError) as error:
         raise Unreachable(
             f"{service} answers something else than the weather it documents ({type(error).__name__}:"
             f" {error})."

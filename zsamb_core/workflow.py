@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .texts import read_json, short
+from .said import quoted
+from .texts import read_json
 
 Workflow = dict[str, dict[str, Any]]
 
@@ -162,7 +163,7 @@ def check_inputs(
         found = workflow[key]["inputs"][name]
         for spec in _specs(info[workflow[key]["class_type"]], name):
             if expected := _outside(found, spec):
-                wrong.append(f"{name} of node {key} ({title(workflow, key)}) is {short(found)}, {expected}")
+                wrong.append(f"{name} of node {key} ({title(workflow, key)}) is {quoted(found)}, {expected}")
     return wrong
 
 
@@ -249,11 +250,11 @@ def _as_before(address: str, before: Any, value: Any) -> Any:
             return words[value.strip().lower()]
         if isinstance(value, bool):
             return value
-        raise WorkflowError(f"{address} is {short(value)}, expected true or false.")
+        raise WorkflowError(f"{address} is {quoted(value)}, expected true or false.")
     if isinstance(before, int | float):
         number = _number(value)
         if number is None:
-            raise WorkflowError(f"{address} is {short(value)}, expected a number such as {short(before)}.")
+            raise WorkflowError(f"{address} is {quoted(value)}, expected a number such as {quoted(before)}.")
         return number
     if isinstance(before, str):
         if isinstance(value, list) and value and all(isinstance(line, str) for line in value):
@@ -261,11 +262,11 @@ def _as_before(address: str, before: Any, value: Any) -> Any:
         if isinstance(value, str):
             return value
         raise WorkflowError(
-            f"{address} is {short(value)} ({_kind(value)}), expected text such as {short(before)}."
+            f"{address} is {quoted(value)} ({_kind(value)}), expected text such as {quoted(before)}."
         )
     if value is None or isinstance(value, list):  # a list would be read as a link
         raise WorkflowError(
-            f"{address} is {short(value)} ({_kind(value)}), expected something like {short(before)}."
+            f"{address} is {quoted(value)} ({_kind(value)}), expected something like {quoted(before)}."
         )
     return value
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from .small_file import read_small
+
 MOST = 256 << 10  # bytes
 DEPTH = 8  # of lists and mappings within each other
 
@@ -25,12 +27,6 @@ def read_yaml(file: Path) -> Any:
             return found
 
     try:
-        if not file.is_file():  # a pipe would be waited for
-            raise FileNotFoundError("there is no such file")
-        with file.open("rb") as stream:
-            data = stream.read(MOST + 1)
-        if len(data) > MOST:
-            raise ValueError(f"it has more than {MOST >> 10} KB")
-        return yaml.load(data.decode("utf-8-sig"), Plain)
+        return yaml.load(read_small(file, MOST).decode("utf-8-sig"), Plain)
     except (OSError, yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
         raise ValueError(str(error)) from error

@@ -13,7 +13,7 @@ from ...zsamb_core import caption, clap, speech, summary
 from ...zsamb_core.laion_checkpoint import load_laion_clap
 from ...zsamb_core.music import LabelSet, Match, embed_track, matches
 from ...zsamb_core.openai_whisper import load_openai_whisper
-from ...zsamb_core.said import short
+from ...zsamb_core.said import quoted, short
 from ...zsamb_core.vision_model import as_pictures
 from ...zsamb_core.waveform import Track, silence, tracks, windows
 from .folders import files, find, register
@@ -60,7 +60,7 @@ class Kind:
         it was looked for.
         """
         if not isinstance(name, str):
-            raise ValueError(f"{node}: name is {short(repr(name))}, expected text such as {self.example!r}.")
+            raise ValueError(f"{node}: name is {quoted(name)}, expected text such as {self.example!r}.")
         if self.checkpoints and name.endswith(".pt"):
             return find(self.checkpoints[0], name, node, self.checkpoints[2])
         wanted = short(name) if name.count("/") == 1 else self.example

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ...zsamb_core.said import short
+from ...zsamb_core.said import quoted, short
 
 
 def register(name: str, extensions: tuple[str, ...], saved: bool = False) -> None:
@@ -31,7 +31,7 @@ def find(name: str, file: str, node: str, example: str = "") -> Path:
     path = folder_paths.get_full_path(name, file)
     if path is None:
         places = ", ".join(folder_paths.get_folder_paths(name))
-        said = f"{node}: the file {short(file)!r} was not found, expected it in one of {places}. {example}"
+        said = f"{node}: the file {quoted(file)} was not found, expected it in one of {places}. {example}"
         raise ValueError(said.rstrip())
     return Path(path)
 
@@ -55,7 +55,7 @@ def places_for(name: str, prefix: str, extension: str, node: str, plain: str) ->
             os.lstat(place(first))
     except Exception as error:  # the host raises a bare one for a folder outside
         raise ValueError(
-            f"{node}: filename_prefix is {short(prefix)!r}, which cannot be a place under {root}"
+            f"{node}: filename_prefix is {quoted(prefix)}, which cannot be a place under {root}"
             f" ({short(error)}), expected a name such as {plain}, or a folder and a name: ink/{plain}."
         ) from error
     return map(place, count(first))

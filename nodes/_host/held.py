@@ -7,8 +7,8 @@ import comfy.model_patcher
 import folder_paths
 import torch
 
-from ...zsamb_core.json_file import read_json
-from ...zsamb_core.said import short
+from ...zsamb_core.json_file import read_settings
+from ...zsamb_core.said import quoted
 
 FOLDER = "transformers"
 
@@ -50,7 +50,7 @@ def model_folders(kinds) -> list[str]:
         for pattern in ("*/config.json", "*/*/config.json"):
             for config in root.glob(pattern):
                 try:
-                    kind = read_json(config.parent, config.name).get("model_type")
+                    kind = read_settings(config.parent, config.name).get("model_type")
                 except ValueError:
                     continue
                 if isinstance(kind, str) and kind in kinds:
@@ -88,13 +88,13 @@ def model_folder(name: str, node: str, example: str, file: str = "config.json") 
     roots = folder_paths.get_folder_paths(FOLDER)
     if Path(name).anchor or ".." in Path(name).parts:
         raise ValueError(
-            f"{node}: the name {short(name)!r} leads elsewhere, expected a folder in {', '.join(roots)}."
+            f"{node}: the name {quoted(name)} leads elsewhere, expected a folder in {', '.join(roots)}."
         )
     for root in roots:
         if (Path(root) / name / file).is_file():
             return Path(root) / name
     raise ValueError(
-        f"{node}: the folder {short(name)!r} with a {file} was not found, expected it in one of"
+        f"{node}: the folder {quoted(name)} with a {file} was not found, expected it in one of"
         f" {', '.join(roots)}."
         f" {example}"
     )

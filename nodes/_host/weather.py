@@ -5,6 +5,7 @@ import os
 import time
 from dataclasses import dataclass
 
+from ...zsamb_core.small_file import read_small
 from ...zsamb_core.weather import Weather
 from ...zsamb_core.weather_services import OPENWEATHERMAP, current
 from .held import stop_if_asked
@@ -58,8 +59,7 @@ def key_for(service: str) -> str | None:
     key = os.environ.get(KEY, "").strip()
     if not key and file.is_file():
         try:
-            with file.open("rb") as stream:
-                key = stream.read(MOST).decode("utf-8-sig").strip()
+            key = read_small(file, MOST).decode("utf-8-sig").strip()
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"the key file {file} cannot be read ({type(error).__name__}), expected the key alone, as"

@@ -126,7 +126,7 @@ PICKLES = {
     "two of one name": (
         lambda: zipped(holding(tensor([1], [1])), more=["archive/DATA.pkl"]), "damaged .two files of",
     ),
-    "two lists of files": (lambda: small()[:-22] + small(), "damaged .no list of files"),
+    "two lists of files": (lambda: with_another_list(small()), "damaged .no list of files"),
     "more behind it": (lambda: small() + b"PK", "damaged .no list of files"),
     "many files": (
         lambda: zipped(holding(tensor([1], [1])), more=[str(i) for i in range(100_001)]), "a zip of 100,005",

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,8 +115,14 @@ def embeds(models, kind, paths):
     model = {"vit": ViTModel, "clip": CLIPModel}[kind].from_pretrained(models / kind).eval()
     found = []
     for path in paths:
-        squashed = Image.open(path).convert("RGB").resize((SIDE, SIDE), {"vit": 2, "clip": 3}[kind])
-        x = (torch.from_numpy(np.array(squashed)).double() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+        image = Image.open(path).convert("RGB")
+        if kind == "clip":  # scaled and cut to the middle
+            w, h = (int(side * SIDE / min(image.size)) for side in image.size)
+            left, top = (w - SIDE) // 2, (h - SIDE) // 2
+            square = image.resize((w, h), 3).crop((left, top, left + SIDE, top + SIDE))
+        else:
+            square = image.resize((SIDE, SIDE), 2)
+        x = (torch.from_numpy(np.array(square)).double() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
         x = x.permute(2, 0, 1)[None].float()
         if kind == "clip":
             y = model.visual_projection(model.vision_model(x).pooler_output)[0]
@@ -212,11 +219,16 @@ def test_every_number_is_the_one_from_scratch(work, models, from_plan):
 def test_own_preprocessing_is_another_judgement(work, models):
     given = ["--images", work / "plain", "--prompts", work / "p.txt"]
     (work / "p.txt").write_text("\n".join(PROMPTS))
-    published = run(work, models, *given)
-    own = run(work, models, *given, "--preprocessing", "own")
+    shutil.copytree(models / "vit", work / "vit")
+    settings = json.loads((work / "vit" / "preprocessor_config.json").read_text())
+    (work / "vit" / "preprocessor_config.json").write_text(json.dumps(settings | {"do_normalize": False}))
+    published = run(work, models, *given, dino=work / "vit")
+    own = run(work, models, *given, "--preprocessing", "own", dino=work / "vit")
     assert (published["preprocessing"], own["preprocessing"]) == ("published", "own")
-    assert published["sets"][0]["clip"] != own["sets"][0]["clip"]  # it crops
-    again = run(work, models, *given)
+    (first,), (second,) = published["sets"], own["sets"]
+    assert first["consistency"] != second["consistency"]
+    assert first["clip"] == second["clip"]  # CLIP's is published with its own
+    again = run(work, models, *given, dino=work / "vit")
     assert again == published and again["models"]["dino"]["name"] == "vit"
 
 

@@ -220,8 +220,8 @@ def test_pictures_that_are_none_are_named(tmp_path):
 @pytest.mark.parametrize(
     "values, said",
     [
-        ({"seed": 10**4000}, r"seed is 1000.*\.\.\. \(4001 characters\), expected a number such as 1"),
-        ({"seed": "9" * 4000}, r"seed is '9999.*\.\.\. \(4002 characters\), expected a number such as 1"),
+        ({"seed": 10**4000}, r"seed is 10+ \.\.\. 0+, expected a number such as 1"),
+        ({"seed": "9" * 4000}, r"seed is '9+ \.\.\. 9+', expected a number such as 1"),
         ({"seed": "9" * 5000}, "expected a number such as 1"),
         ({"seed": 2**64}, "expected a number such as 1"),
         ({"seed": -(2**64)}, "expected a number such as 1"),

@@ -150,10 +150,10 @@ def test_what_is_no_picture_is_refused_by_name(pack, dino, clip, drawn):
     broken, endless = images.clone(), images.clone()
     broken[2, 5, 5, 1], endless[0, 0, 0, 0] = torch.nan, torch.inf
     cases = [
-        (lambda: dino_score(pack, dino, broken), "DINO Style Score: images: picture 3 of 4 holds"),
-        (lambda: dino_score(pack, dino, images, images[:1], endless[:1]), "reference1: picture 1 of 1"),
-        (lambda: dino_score(pack, dino, images, images[:1], baseline=broken), "Score: baseline: picture 3"),
-        (lambda: clip_score(pack, clip, broken, "a cat"), "CLIP Score: images: picture 3 of 4 holds values"),
+        (lambda: dino_score(pack, dino, broken), "DINO Style Score: images, picture 3 of 4, has"),
+        (lambda: dino_score(pack, dino, images, images[:1], endless[:1]), "reference1, picture 1 of 1, has"),
+        (lambda: dino_score(pack, dino, images, images[:1], baseline=broken), "baseline, picture 3"),
+        (lambda: clip_score(pack, clip, broken, "a cat"), "CLIP Score: images, picture 3 of 4, has 1 of"),
         (lambda: dino_score(pack, dino, images[..., :1]), r"images has shape \(4, 128, 128, 1\), expected"),
     ]
     for call, message in cases:

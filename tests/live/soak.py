@@ -169,7 +169,7 @@ def plan(rng: random.Random, embeds: str) -> Iterator[tuple[str, str, Prompt, st
         else:
             names = names or rng.sample(sorted(good), len(good))
             name = names.pop()
-            prompt = workflows.fill(good[name], steps=rng.randint(1, 4))
+            prompt = workflows.with_steps(good[name], rng.randint(1, 4))
             for made in prompt.values():
                 if "seed" in made["inputs"]:
                     made["inputs"]["seed"] = rng.randrange(1 << 32)

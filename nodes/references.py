@@ -263,18 +263,12 @@ class RecordReference(io.ComfyNode):
         if latent_image.get("noise_mask") is not None:
             require_finite(latent_image["noise_mask"], f"{node}: the latent input's noise mask")
         check_prompts(positive, negative, node)
-        path, out = recorded(
-            model,
-            latent_image,
-            seed,
-            steps=steps,
-            cfg=cfg,
-            sampler_name=sampler_name,
-            scheduler=scheduler,
-            positive=positive,
-            negative=negative,
-            denoise=denoise,
-        )
+        settings = {"steps": steps, "cfg": cfg, "sampler_name": sampler_name, "scheduler": scheduler}
+        prompts = {"positive": positive, "negative": negative}
+        try:
+            path, out = recorded(model, latent_image, seed, denoise=denoise, **settings, **prompts)
+        except ValueError as error:
+            raise ValueError(f"{node}: {error}") from error
         require_finite(path.points, f"{node}: the picture that the model drew", OVERFLOW)
         return io.NodeOutput(StyleReference((Reference(path, positive, negative),)), out)
 

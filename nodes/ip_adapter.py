@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..zsamb_core.adapter_blocks import PRESETS, chosen_weights, parse_weights
 from ..zsamb_core.content import subtract
-from ..zsamb_core.finite import require_finite
+from ..zsamb_core.finite import require_finite, require_numbers
 from ..zsamb_core.ip_adapter_file import EXTENSIONS, Adapter, open_adapter
 from ..zsamb_core.layers import SDXL_BLOCKS
 from ..zsamb_core.numbers import doubt
@@ -132,6 +132,7 @@ class BlockWeights(io.ComfyNode):
 
     @classmethod
     def execute(cls, layers, **sliders) -> io.NodeOutput:
+        require_numbers("Block Weights", **sliders)
         weights = {(name, number, None): sliders[f"{name}_{number}"] for name, number in SDXL_BLOCKS}
         try:
             return io.NodeOutput(weights | parse_weights(layers))
@@ -281,6 +282,7 @@ class StyleBlockIPAdapter(io.ComfyNode):
         block_weights=None,
         clip=None,
     ) -> io.NodeOutput:
+        require_numbers(NODE, weight=weight, content_scale=content_scale)
         check_window(start_percent, end_percent, NODE)
         for line in without_effect(preset, block_weights, content.strip(), content_scale, clip):
             logging.warning(f"{NODE}: {line}.")

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from comfy_api.latest import io, ui
 
-from ..zsamb_core.finite import require_finite
+from ..zsamb_core.finite import require_finite, require_numbers
 from ..zsamb_core.options import PRESETS
 from ..zsamb_core.reference import Reference, StyleReference
 from ._host.conditioning import one_prompt
@@ -101,6 +101,7 @@ class DDIMInvert(io.ComfyNode):
     def execute(
         cls, model, latent, positive, negative, steps, cfg, refinements=0, scheduler="simple"
     ) -> io.NodeOutput:
+        require_numbers("DDIM Invert", cfg=cfg)
         require_sdxl(model, "DDIM Invert")
         require_additive_noise(model, "DDIM Invert")
         samples = one_picture(model, latent, "DDIM Invert")
@@ -255,24 +256,19 @@ class RecordReference(io.ComfyNode):
         denoise,
     ) -> io.NodeOutput:
         node = "KSampler (Record Reference)"
+        require_numbers(node, cfg=cfg, denoise=denoise)
         require_sdxl(model, node)
         require_additive_noise(model, node)
         one_picture(model, latent_image, node, empty=True)
         if latent_image.get("noise_mask") is not None:
             require_finite(latent_image["noise_mask"], f"{node}: the latent input's noise mask")
         check_prompts(positive, negative, node)
-        path, out = recorded(
-            model,
-            latent_image,
-            seed,
-            steps=steps,
-            cfg=cfg,
-            sampler_name=sampler_name,
-            scheduler=scheduler,
-            positive=positive,
-            negative=negative,
-            denoise=denoise,
-        )
+        settings = {"steps": steps, "cfg": cfg, "sampler_name": sampler_name, "scheduler": scheduler}
+        prompts = {"positive": positive, "negative": negative}
+        try:
+            path, out = recorded(model, latent_image, seed, denoise=denoise, **settings, **prompts)
+        except ValueError as error:
+            raise ValueError(f"{node}: {error}") from error
         require_finite(path.points, f"{node}: the picture that the model drew", OVERFLOW)
         return io.NodeOutput(StyleReference((Reference(path, positive, negative),)), out)
 

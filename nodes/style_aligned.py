@@ -4,6 +4,7 @@ import logging
 
 from comfy_api.latest import io
 
+from ..zsamb_core.finite import require_numbers
 from ..zsamb_core.layers import left_alone, parse_blocks
 from ..zsamb_core.options import PRESETS, AdaIN, Share, authors_preset
 from ._host.first_forms import added_later
@@ -60,7 +61,8 @@ END = io.Float.Input(
 
 
 def check_window(start: float, end: float, node: str) -> None:
-    """Raises ValueError unless the start is before the end."""
+    """Raises ValueError unless both are numbers and the start is before the end."""
+    require_numbers(node, start_percent=start, end_percent=end)
     if start >= end:
         raise ValueError(
             f"{node}: start_percent is {start:g} and end_percent {end:g}, expected the start before the end."
@@ -210,6 +212,7 @@ class SharedAttention(io.ComfyNode):
     ) -> io.NodeOutput:
         node = "SharedAttention Patch"
         require_sdxl(model, node)
+        require_numbers(node, strength=strength, score_shift=score_shift, score_scale=score_scale)
         check_window(start_percent, end_percent, node)
         everyone = share == EVERYONE
         if everyone and pictures_at_once:
@@ -321,6 +324,7 @@ class AdaINQueries(io.ComfyNode):
     @classmethod
     def execute(cls, model, queries, keys, values, strength) -> io.NodeOutput:
         node = "AdaIN Queries"
+        require_numbers(node, strength=strength)
         if not (strength and (queries or keys or values)):
             logging.warning(
                 f"{node}: "

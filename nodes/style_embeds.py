@@ -8,6 +8,7 @@ from functools import partial
 from comfy_api.latest import io
 
 from ..zsamb_core.content import mask_content, project_out, subtract
+from ..zsamb_core.finite import require_numbers
 from ..zsamb_core.image_crops import CROPS
 from ..zsamb_core.numbers import doubt, numbers
 from ..zsamb_core.style_embeds import StyleEmbeds, load_embeds, save_embeds
@@ -163,6 +164,7 @@ class SubtractContent(io.ComfyNode):
         cls, embeds: StyleEmbeds, method, scale, content, clip=None, content_embeds=None
     ) -> io.NodeOutput:
         node = "Subtract Content"
+        require_numbers(node, scale=scale)
         if content.strip() and clip is None:
             raise ValueError(
                 f"{node}: content is {content!r} and clip is not connected, expected the text encoder. To"

@@ -5,6 +5,7 @@ import logging
 
 from comfy_api.latest import io
 
+from ..zsamb_core.finite import require_numbers
 from ..zsamb_core.weather import FIELDS, IMPERIAL, METRIC, TEMPLATE, check_template, in_words
 from ..zsamb_core.weather_services import OPEN_METEO, OPENWEATHERMAP, Unreachable, read_place
 from ._host.weather import KEY, KEY_FILE, stamp, weather_of
@@ -97,6 +98,7 @@ class DescribeWeather(io.ComfyNode):
     @classmethod
     async def execute(cls, service, place, units, template, cache_minutes, timeout, offline) -> io.NodeOutput:
         node = "Describe Weather"
+        require_numbers(node, cache_minutes=cache_minutes, timeout=timeout)
         try:
             check_template(template)
             read_place(place)

@@ -1,5 +1,7 @@
 """Values that are no numbers, refused by name where they come in: further on they would be black pictures."""
 
+import math
+
 from torch import Tensor
 
 
@@ -17,3 +19,15 @@ def require_finite(x: Tensor, what: str, cure: str = "") -> None:
             f"{what} has {wrong} of {x.numel()} values that are not numbers (NaN or infinite), expected"
             f" finite ones. {cure}"
         )
+
+
+def require_numbers(node: str, **inputs: float) -> None:
+    """Raises ValueError, with the ``node`` and the input's name, for NaN and infinity: ComfyUI compares only
+    what is typed with an input's bounds, and NaN passes even those.
+    """
+    for name, value in inputs.items():
+        if not math.isfinite(value):
+            raise ValueError(
+                f"{node}: {name} is {value}, expected a number. Look at what is connected there: a division"
+                " by zero makes such a value."
+            )

@@ -1,8 +1,10 @@
 """References without inversion: noised, and recorded while a picture is drawn."""
 
 import torch
+from comfy.model_management import get_torch_device
 from comfy.patcher_extension import WrappersMP
 from comfy.sample import prepare_noise
+from comfy.samplers import KSampler
 
 from ...zsamb_core.reference import Path, noised_path, recorded_path
 
@@ -18,8 +20,19 @@ def noised(model, latent: torch.Tensor, seed: int) -> Path:
 
 
 def recorded(model, latent: dict, seed: int, **settings) -> tuple[Path, dict]:
-    """Draw one picture with the host's KSampler; its path, and the LATENT."""
+    """Draw one picture with the host's KSampler; its path, and the LATENT. Raises ValueError for a schedule
+    without noise levels.
+    """
     from nodes import common_ksampler  # the host's
+
+    steps, scheduler = settings["steps"], settings["scheduler"]
+    sampler, denoise = settings["sampler_name"], settings["denoise"]
+    sigmas = KSampler(model, steps, get_torch_device(), sampler, scheduler, denoise).sigmas
+    if not (sigmas.isfinite().all() and (sigmas > 0).any()):
+        raise ValueError(
+            f"the scheduler {scheduler} has no noise levels at {steps} step{'s' if steps > 1 else ''},"
+            " expected one at least. Use more steps or another scheduler."
+        )
 
     seen: list[tuple[float, torch.Tensor, torch.Tensor]] = []
 

@@ -75,9 +75,10 @@ def share_group_norms(clone, node: str) -> None:
         clone.add_object_patch(path, patch)
 
 
-def refuse_foreign_attention(transformer_options: dict, blocks, node: str) -> None:
+def refuse_foreign_attention(transformer_options: dict, blocks, node: str, at_once: int = 0) -> None:
     """Raises ValueError where another node has replaced self-attention: only one replacement can have a
     layer. One single layer may be another's (Self-Attention Guidance listens to one): it does not share.
+    None may where ``at_once`` pictures are drawn at a time: the other node would hear the last ones alone.
     """
     taken = transformer_options.get("patches_replace", {}).get("attn1", {})
     clash = sorted(key for key, patch in taken.items() if tuple(key[:2]) in blocks and patch is not attend)
@@ -85,6 +86,12 @@ def refuse_foreign_attention(transformer_options: dict, blocks, node: str) -> No
         raise ValueError(
             f"{node}: another node replaces the model's self-attention in {clash}, expected none, or one"
             " layer at most as Self-Attention Guidance does. Use one node or the other on this model."
+        )
+    if clash and at_once:
+        raise ValueError(
+            f"{node}: pictures_at_once is {at_once}, and another node listens to the layer {clash[0]}, as"
+            " Self-Attention Guidance does, expected none: it has to hear the whole batch. Set"
+            " pictures_at_once to 0, or leave the other node out."
         )
     if clash:
         logging.info(f"{node}: the layer {clash[0]} belongs to another node and does not share attention.")
@@ -123,7 +130,8 @@ def sample_in_style(executor, noise, latent_image, *args, **kwargs):
 def prepare_run(model, options: StyleOptions, transformer_options: dict, noise: torch.Tensor) -> Run:
     """Raises ValueError for what cannot be drawn."""
     blocks = attention_blocks(model)
-    refuse_foreign_attention(transformer_options, blocks, NODE)
+    in_parts = options.at_once < noise.shape[0]
+    refuse_foreign_attention(transformer_options, blocks, NODE, options.at_once if in_parts else 0)
     size = (int(noise.shape[-2]), int(noise.shape[-1]))
     pictures = transformer_options.get(PICTURES)
     references, weights, conds = (), (), ()

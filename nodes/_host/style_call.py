@@ -135,8 +135,9 @@ def _apply_with_references(
     if run is None:
         return executor(*args, **kwargs)
     chunks = len(transformer_options["cond_or_uncond"])
-    if run.led_by_first and not run.options.control_first and isinstance(control, dict):
-        # As published: the picture that all others look at is no ControlNet's.
+    leads = run.led_by_first and run.batch > 1
+    if leads and not run.options.control_first and isinstance(control, dict):
+        # As published: the picture that all others look at is no ControlNet's. One alone leads none.
         control = without_first(control, chunks, run.batch)
         args = (x, t, c_concat, c_crossattn, control, transformer_options)
     in_parts = 0 < run.options.at_once < run.batch and x.shape[0] == chunks * run.batch

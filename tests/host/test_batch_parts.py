@@ -188,6 +188,22 @@ def test_pictures_at_once_and_all_pictures_exclude_each_other(demo):
         demo.patched(share="all pictures", pictures_at_once=2)
 
 
+def test_what_hears_one_layer_of_the_whole_batch_refuses_parts_of_it(demo, reference, four):
+    """Self-Attention Guidance blurs by what the layer's last call saw: the last pictures alone."""
+    from .test_together_guidance import self_attention_guided
+
+    guided = self_attention_guided(demo.model, 0.5)
+    for ref in (None, reference):
+        model = demo.patched(guided, reference=ref, pictures_at_once=2)
+        with pytest.raises(
+            ValueError, match="SharedAttention Patch: pictures_at_once is 2, and another node"
+        ):
+            sample(demo, model, four)
+        whole_batch = demo.patched(guided, reference=ref)
+        two = sample(demo, model, four, batch=2, steps=1)
+        torch.testing.assert_close(two, sample(demo, whole_batch, four, batch=2, steps=1), **CLOSE)
+
+
 def test_prompt_set_part_gives_a_stock_model_the_prompts_of_a_part(demo, pack, four):
     node = pack.nodes.prompts.PromptSetPart
     drawn = sample(demo, demo.model, four)

@@ -1,9 +1,11 @@
 """NaN and infinity are refused where they enter, by node and input, before any model runs."""
 
+import asyncio
+
 import pytest
 import torch
 
-from .styling import make_adapter, make_embeds, styled
+from .styling import block_weights, make_adapter, make_embeds, styled
 from .test_vision import twins
 
 pytestmark = pytest.mark.host
@@ -144,3 +146,48 @@ def test_embeds_that_are_no_numbers_cannot_be(pack, name, value):
     embeds = make_embeds(pack)
     with pytest.raises(ValueError, match="of the style images has 1 of .* not numbers"):
         replace(embeds, **{name: broken(getattr(embeds, name), value)})
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_numbers_by_a_link_are_refused(pack, demo, silent, tmp_path, value):
+    """The host holds what is typed to its bounds, but not what another node gives; and NaN passes those."""
+    nodes, one = pack.nodes, {"samples": torch.ones(1, 4, 8, 8)}
+    prompts = demo.encode("a star"), demo.encode("")
+    adapter = make_adapter(pack, demo.model, tmp_path / "a.safetensors")
+    embeds = make_embeds(pack)
+
+    def refused(node, name):
+        return pytest.raises(ValueError, match=f"^{node}: {name} is {value}, expected a number")
+
+    for name, setting in (
+        ("strength", "strength"),
+        ("score_shift", "shift"),
+        ("score_scale", "scale"),
+        ("start_percent", "start_percent"),
+        ("end_percent", "end_percent"),
+    ):
+        with refused("SharedAttention Patch", name):
+            demo.patched(**{setting: value})
+    with refused("AdaIN Queries", "strength"):
+        demo.adain(strength=value)
+    with refused("DDIM Invert", "cfg"):
+        nodes.references.DDIMInvert.execute(demo.model, one, *prompts, 2, value)
+    for name, cfg, denoise in (("cfg", value, 1.0), ("denoise", 4.0, value)):
+        with refused(r"KSampler \(Record Reference\)", name):
+            nodes.references.RecordReference.execute(
+                demo.model, 1, 2, cfg, "ddim", "simple", *prompts, one, denoise
+            )
+    for name in ("weight", "content_scale", "start_percent", "end_percent"):
+        with refused("StyleBlockIPAdapter", name):
+            styled(pack, demo.model, adapter, embeds, **{name: value})
+    with refused("Block Weights", "output_1"):
+        block_weights(pack, output_1=value)
+    with refused("Subtract Content", "scale"):
+        nodes.style_embeds.SubtractContent.execute(embeds, "subtract", value, "", content_embeds=embeds)
+    for name in ("cache_minutes", "timeout"):
+        given = {"cache_minutes": 10.0, "timeout": 1.0, name: value}
+        ask = nodes.weather.DescribeWeather.execute(
+            "Open-Meteo", "Rome", "metric", "{condition}", offline="", **given
+        )
+        with refused("Describe Weather", name):
+            asyncio.run(ask)

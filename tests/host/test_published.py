@@ -60,6 +60,14 @@ def test_from_prompts_alone_a_controlnet_leaves_the_first_picture_out(demo, four
     torch.testing.assert_close(all_held[0], held[0], **CLOSE)
 
 
+def test_a_controlnet_acts_on_one_picture_alone(demo):
+    """Nothing looks at it, so it is the model's own picture, as the log says."""
+    control = controlled(demo, demo.encode("a cat"), control_net())
+    for settings in ({}, {"pictures_at_once": 1}, {"end_percent": 0.3}):
+        out = drawn(demo, demo.patched(**settings), *control, batch=1)
+        torch.testing.assert_close(out, drawn(demo, demo.model, *control, batch=1), **CLOSE)
+
+
 def test_where_the_first_is_no_reference_a_controlnet_acts_on_it(demo, control, reference):
     for settings in ({"share": "all pictures"}, {"reference": reference}):
         with_first = drawn(demo, demo.patched(**settings), *control)

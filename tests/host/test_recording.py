@@ -113,3 +113,12 @@ def test_a_blend_of_recorded_references_keeps_their_noise(demo, star, moon):
         first.at(levels).flatten(1).std(1), paths[0].at(levels).flatten(1).std(1), rtol=0.1, atol=0
     )
     assert first.fresh and torch.equal(first.noise, paths[0].noise)
+
+
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_3m_sde"])
+def test_a_schedule_without_noise_levels_is_refused(demo, star, sampler):
+    """The host divides 0 by 0 there, and samplers end in messages of their own, or in nothing drawn."""
+    with pytest.raises(
+        ValueError, match=r"KSampler \(Record Ref.*: the scheduler kl_optimal has no noise lev"
+    ):
+        recorded(demo, demo.model, demo.vae.encode(star), sampler, 1.0, steps=1, scheduler="kl_optimal")

@@ -84,6 +84,8 @@ FOLDERS = {
     "a large picture": ("vit", CONFIG, {"image_size": 10**5}, "image_size is 100000, expected 2,048"),
     "small patches": ("vit", CONFIG, {"image_size": 2048, "patch_size": 1}, "a model of .* numbers"),
     "a number without end": ("vit", CONFIG, {"hidden_size": float("inf")}, "hidden_size is inf"),
+    "a number that is none": ("vit", CONFIG, {"hidden_size": float("nan")}, "hidden_size is nan"),
+    "somewhat more than the weights": ("vit", CONFIG, {"intermediate_size": 32_768}, "a model of .* numbers"),
     "a kernel of the network's": ("vit", CONFIG, {"attn_implementation": "someone/kernel"}, "that comes"),
     "many at once": ("t5", GENERATE, {"num_return_sequences": 10**6}, "num_return_sequences is 1000000"),
     "long answers": ("t5", GENERATE, {"max_length": 10**9}, "max_length is 1000000000"),

@@ -62,6 +62,29 @@ def test_an_upright_rgb_of_every_mode(tmp_path, levels):
     assert np.array_equal(np.asarray(read_picture(tmp_path / "b.png")), np.rot90(levels, -1))
 
 
+def test_whole_numbers_of_32_bits_are_no_16_bits(tmp_path, levels):
+    """As a TIFF may hold them; Pillow cuts what is above 255."""
+    grey = levels[..., 0].astype(np.int32)
+    Image.fromarray(grey).save(tmp_path / "a.tiff")
+    found = np.asarray(read_picture(tmp_path / "a.tiff"))
+    assert np.array_equal(found, np.repeat(levels[..., :1], 3, -1))
+
+
+def test_of_an_animation_the_first_picture_is_read(tmp_path, levels):
+    first, second = Image.fromarray(levels), Image.fromarray(255 - levels)
+    first.save(tmp_path / "a.webp", save_all=True, append_images=[second], lossless=True)
+    assert np.array_equal(np.asarray(read_picture(tmp_path / "a.webp")), levels)
+
+
+def test_a_check_reads_no_pixels(tmp_path, levels):
+    path = tmp_path / "a.png"
+    Image.fromarray(levels).save(path)
+    path.write_bytes(path.read_bytes()[:60])
+    check_picture(path)
+    with pytest.raises(ValueError, match="a.png cannot be read as a picture"):
+        read_picture(path)
+
+
 def test_broken_files_are_named(tmp_path, levels):
     path = tmp_path / "a.png"
     Image.fromarray(levels).save(path)

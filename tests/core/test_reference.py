@@ -78,6 +78,24 @@ def test_steps_of_ddim_are_joined_by_their_own_lines():
     assert not path.fresh and torch.equal(path.at(levels), Path(path.sigmas, path.points).at(levels))
 
 
+@pytest.mark.parametrize("share, fresh", [(1e-4, False), (0.003, False), (0.03, True)])
+def test_a_hundredth_of_noise_is_more_than_rounding(share, fresh):
+    """Where DDIM's step would have led, but for so much of the point."""
+    seen, x0, noise = steps_down(fresh=False)
+    sigma, x, denoised = seen[1]
+    added = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    seen[1] = (sigma, x + added * (share * x.norm() / added.norm()), denoised)
+    assert recorded_path(seen, x0, noise).fresh is fresh
+
+
+def test_a_recorded_reference_tells_the_cache_of_its_noise_too():
+    seen, x0, noise = steps_down(fresh=True)
+    path = recorded_path(seen, x0, noise)
+    held = StyleReference((Reference(path, None, None),))._comfy_cache_tensors()
+    assert len(held) == 3
+    assert all(any(t is x for x in held) for t in (path.sigmas, path.points, path.noise))
+
+
 def test_noise_of_its_own_needs_the_picture():
     with pytest.raises(ValueError, match="must start at the picture"):
         Path(torch.tensor([0.1, 1.0]), torch.zeros(2, 1, 1, 1), fresh=True)

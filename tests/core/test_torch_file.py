@@ -1,14 +1,17 @@
 """What torch.save writes, told without reading it, and read as torch.load reads it."""
 
+import io
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 
+from tests.core import hostile_pickles as pickles
 from zsamb_core import torch_file
 from zsamb_core.laion_checkpoint import read_state, roberta_shape
 from zsamb_core.openai_whisper import refuse_dims
+from zsamb_core.pickle_scan import Foreign, Oversized, scan
 
 
 def attributed():
@@ -92,6 +95,28 @@ def test_few_numbers_that_are_said_to_be_many_are_told(tmp_path, older):
     torch.save(many, path, _use_new_zipfile_serialization=not older)
     with pytest.raises(ValueError, match="x.pt cannot be loaded: a few numbers are said to be many"):
         torch_file.load(path)
+
+
+@pytest.mark.parametrize("name", ["torch.hub load", "torch load", "torch.nn Linear", "builtins eval"])
+def test_a_name_that_weights_do_not_need_is_refused_where_it_stands(name):
+    """Before anything is called: also as a mere value."""
+    asked = name.replace(" ", "\n").encode()
+    with pytest.raises(Foreign, match=f"the name {name.replace(' ', '.')}"):
+        scan(io.BytesIO(b"\x80\x02c" + asked + b"\n."))
+
+
+@pytest.mark.parametrize(
+    "shape, stride, fits",
+    [([4], [1], True), ([5], [1], False), ([2, 2], [2, 1], True), ([2, 3], [1, 1], True),
+     ([2, 3], [2, 1], False), ([1], [99], True), ([0, 9], [9, 1], True)],
+)  # fmt: skip
+def test_a_tensor_lies_within_its_data_to_the_element(shape, stride, fits):
+    stream = io.BytesIO(b"\x80\x02" + pickles.tensor(shape, stride, count=4) + b".")
+    if fits:
+        assert scan(stream).tree.shape == tuple(shape)
+    else:
+        with pytest.raises(Oversized, match="a tensor is larger than its data"):
+            scan(stream)
 
 
 def test_names_within_names_end_somewhere():

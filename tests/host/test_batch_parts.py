@@ -50,6 +50,25 @@ def test_the_noise_says_which_pictures_a_run_draws(pack, side):
     assert found(prepare_noise(latent.half(), 7, [1, 2, 3, 4]), 7) == (1, 2, 3, 4)
 
 
+def test_the_furthest_picture_of_a_set_is_found_and_none_behind(pack):
+    from comfy.sample import prepare_noise
+
+    found, most = numbers(pack).pictures_of, numbers(pack).FURTHEST
+    assert most >= 512
+    latent = torch.zeros(1, 4, 4, 4)
+    assert found(prepare_noise(latent, 7, [most - 1]), 7) == (most - 1,)
+    assert found(prepare_noise(latent, 7, [most]), 7) is None
+
+
+def test_rows_of_a_set_are_those_of_the_pictures_that_are_drawn(pack):
+    rows, values = numbers(pack).rows_of, torch.arange(4)
+    assert rows(values, (2, 3), 2).tolist() == [2, 3]
+    assert rows(values, (3, 0, 3), 3).tolist() == [3, 0, 3]
+    # As they are: unknown pictures, one behind the set's end, rows of the batch, and one for all.
+    for given, pictures, batch in ((4, None, 2), (4, (3, 4), 2), (2, (2, 3), 2), (1, (2, 3), 2)):
+        assert torch.equal(rows(values[:given], pictures, batch), values[:given])
+
+
 def test_looking_for_the_pictures_leaves_the_state_of_random_numbers(pack):
     before = torch.manual_seed(5).get_state()
     numbers(pack).pictures_of(torch.ones(2, 4, 8, 8), 7)

@@ -168,7 +168,11 @@ class TransformersWhisper:
             settings["stopping_criteria"] = on_every_token(watch, begun)
             while begin < len(track):
                 part = track[begin : begin + STRETCH]
-                segments = self._segments(part, settings, lambda s, b=begin: progress(b / RATE + s))  # type: ignore[misc]
+
+                def heard_to(seconds: float, begin: int = begin) -> None:
+                    progress(begin / RATE + seconds)
+
+                segments = self._segments(part, settings, heard_to)
                 # The last one of a stretch may be cut short: it is heard again, from its start.
                 again = round(segments[-1][0] * RATE) if segments and begin + STRETCH < len(track) else 0
                 if 2 * again > STRETCH:
@@ -202,7 +206,8 @@ class TransformersWhisper:
         found = self.features(
             ended, sampling_rate=RATE, truncation=False, padding="longest", return_tensors="pt"
         )["input_features"]
-        return found[..., : max(1, len(track) // HOP)].to(parameter.device, parameter.dtype)  # type: ignore[no-any-return]
+        features: Tensor = found[..., : max(1, len(track) // HOP)].to(parameter.device, parameter.dtype)
+        return features
 
     def _segments(
         self, track: Tensor, settings: dict[str, Any], progress: Progress

@@ -27,6 +27,10 @@ def read_yaml(file: Path) -> Any:
             return found
 
     try:
-        return yaml.load(read_small(file, MOST).decode("utf-8-sig"), Plain)
+        loader = Plain(read_small(file, MOST).decode("utf-8-sig"))
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
     except (OSError, yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
         raise ValueError(str(error)) from error

@@ -53,9 +53,9 @@ def test_a_shift_beside_a_preset(demo, said, preset, typed):
 
 def test_a_shift_beside_a_reference_s_preset(demo, reference, said):
     node = demo.pack.nodes.references.WeighReference
-    node.execute(reference, 1.0, "as the patch", -5.0, 0.3, 0)
+    node.execute(1.0, "as the patch", -5.0, 0.3, 0, reference)
     assert said("do nothing").startswith("Style Reference: score_shift -5 and score_scale 0.3 do nothing")
-    node.execute(reference, 1.0, "custom", -5.0, 0.3, 0)
+    node.execute(1.0, "custom", -5.0, 0.3, 0, reference)
     assert said.nothing("nothing")
 
 

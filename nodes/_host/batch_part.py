@@ -112,7 +112,7 @@ def told(prompts: int, pictures: tuple[int, ...] | None, batch: int) -> dict[str
         return {f"of {prompts} prompts this run draws {numbered(pictures)}.": logging.INFO}
     again = numbered(tuple(p % prompts for p in surplus), "prompt")
     line = (
-        f"there are {prompts} prompts, so {numbered(surplus)} of the set repeat {again}. Take the batch size"
+        f"there are {prompts} prompts, so {numbered(surplus)} of the set repeat{'s' if len(surplus) == 1 else ''} {again}. Take the batch size"
         " from Prompt Set, or write more prompts."
     )
     return {line: logging.WARNING}

@@ -1,9 +1,20 @@
 """Label sets, and the way from a sound's embedding to a sentence."""
 
+import json
+
 import pytest
 import torch
 
-from zsamb_core.music import GENRE, SHIPPED, LabelSet, embed_track, matches, read_label_sets, sentence
+from zsamb_core.music import (
+    GENRE,
+    LONGEST,
+    SHIPPED,
+    LabelSet,
+    embed_track,
+    matches,
+    read_label_sets,
+    sentence,
+)
 
 
 def test_the_shipped_labels():
@@ -118,3 +129,19 @@ def test_every_window_counts_alike():
     assert found[0].cosine == pytest.approx(2 / 5**0.5) and found[1].cosine == pytest.approx(1 / 5**0.5)
     ratio = found[0].probability / found[1].probability
     assert ratio == pytest.approx(float(torch.tensor(10 / 5**0.5).exp()), rel=1e-5)
+
+
+@pytest.mark.parametrize("part", ["prompt", "sentence", "labels"])
+def test_texts_of_labels_are_as_long_as_is_said(tmp_path, part):
+    file = tmp_path / "labels.yaml"
+    for length, taken in ((LONGEST, True), (LONGEST + 1, False)):
+        texts = {"prompt": "{label}", "sentence": "{label}", "labels": "a"}
+        texts[part] = texts[part] + "x" * (length - len(texts[part]))
+        file.write_text(json.dumps({"own": {**texts, "labels": [texts["labels"]]}}))
+        if taken:
+            assert list(read_label_sets(file)) == ["own"]
+        else:
+            with pytest.raises(
+                ValueError, match="set 'own': .* is too long, expected 500 characters at most"
+            ):
+                read_label_sets(file)

@@ -5,6 +5,7 @@ and disks that fail; and two commands at once.
 import errno
 import re
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -68,6 +69,31 @@ def test_servers_that_wait_for_each_other_s_word_do_not_wait_for_ever(servers, s
         each.rows = {i: {"prompt": Raw(status=500)} for i in range(12)}
     found = batch([(f"row{i}", i) for i in range(20)], *servers)
     assert found.code == 1 and "8 done, 12 failed, 0 not run" in found.err
+
+
+def test_only_failures_in_a_row_count_against_a_server():
+    one, two = (client.Client(f"http://127.0.0.1:{port}") for port in (1, 2))
+    jobs = [SimpleNamespace(name=f"row{i}", place="") for i in range(2 * pool.STREAK + 2)]
+    found = pool.Pool([], [one, two], resume=False)
+    for refused, done in zip(jobs[::2], jobs[1::2], strict=True):
+        found._refuse(refused, one, "no memory")
+        found._clear(done, one)
+        found._clear(refused, two)
+    assert found.alive == [one, two]
+    for job in jobs[: pool.STREAK]:
+        found._refuse(job, one, "no memory")
+    found._clear(jobs[0], two)
+    assert found.alive == [two]
+
+
+def test_a_row_that_two_servers_were_lost_under_is_given_to_no_third():
+    clients = [client.Client(f"http://127.0.0.1:{port}") for port in (1, 2, 3)]
+    job, found = SimpleNamespace(name="row", place=""), pool.Pool([], clients, resume=False)
+    found._lost(job, clients[0], client.Unreachable("gone"))
+    assert list(found.waiting) == [job] and not found.failed
+    found.waiting.clear()
+    found._lost(job, clients[1], client.Unreachable("gone"))
+    assert not found.waiting and found.failed == ["row"] and found.alive == clients[2:]
 
 
 def test_the_last_server_is_not_left_out(servers, server, batch):

@@ -117,6 +117,18 @@ def test_a_blend_of_paths_goes_on_with_the_blend_of_their_noises():
     assert path.fresh
 
 
+def test_beyond_their_last_nodes_blended_paths_go_on_in_their_own_directions():
+    """Also one without noise of its own, whose last nodes are not one apart."""
+    seen, x0, noise = steps_down(fresh=True)
+    slope = torch.randn(x0.shape, generator=torch.Generator().manual_seed(2))
+    sigmas = torch.tensor([0.0, 3.0, 8.0])
+    straight = Path(sigmas, x0 + sigmas.view(-1, 1, 1, 1) * slope)
+    found = blended_path([recorded_path(seen, x0, noise), straight], lambda p: p.mean(0))
+    torch.testing.assert_close(found.noise, (noise + slope) / 2)
+    expected = x0 + 20 * (noise + slope) / 2
+    torch.testing.assert_close(found.at(torch.tensor([20.0]))[0], expected, rtol=1e-4, atol=1e-4)
+
+
 def published_offset(zts, offset):
     """What the published callback feeds at step i = 0, 1, ...: zts[offset], then zts[max(offset + 1, i)]."""
     return [zts[offset] if i == 0 else zts[max(offset + 1, i)] for i in range(len(zts) - 1)]

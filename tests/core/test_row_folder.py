@@ -8,7 +8,7 @@ import sys
 import pytest
 from PIL import Image
 
-from zsamb_core import names, row_folder
+from zsamb_core import claim, names, row_folder
 from zsamb_core.answers import Output, Text
 from zsamb_core.claim import LOCK, InUse, claimed
 from zsamb_core.manifest import prepare
@@ -208,6 +208,15 @@ def test_nothing_is_written_through_links(tmp_path):
     assert listing(elsewhere) == ["precious.png"] and (elsewhere / "precious.png").read_text() == "kept"
 
 
+def test_a_link_that_comes_meanwhile_is_not_written_through(tmp_path):
+    """After the clean-up: the file is a new one, or there is an error."""
+    (tmp_path / "precious.png").write_text("kept")
+    (tmp_path / f"001.png{MARK}").symlink_to(tmp_path / "precious.png")
+    with pytest.raises(FileExistsError):
+        row_folder._write(tmp_path / "001.png", b"new")
+    assert (tmp_path / "precious.png").read_text() == "kept"
+
+
 @pytest.mark.parametrize("name", ["001.png", RECORD])
 def test_a_folder_in_the_way_is_said_and_loses_nothing(tmp_path, name):
     mine = job(tmp_path)
@@ -331,6 +340,23 @@ with claimed(Path({str(folder)!r})):
     with claimed(folder):
         (folder / "kept.txt").write_text("x")
     assert listing(folder) == ["kept.txt"]
+
+
+def test_a_lock_that_its_last_holder_took_away_meanwhile_is_taken_anew(tmp_path, monkeypatch):
+    """Between the opening of the file and its lock: that file holds nobody off any more."""
+    folder, lock, taken = tmp_path / "cat", claim._lock, []
+
+    def late(file):
+        if not taken:
+            (folder / LOCK).unlink()
+        taken.append(file)
+        lock(file)
+
+    monkeypatch.setattr(claim, "_lock", late)
+    with claimed(folder):
+        assert len(taken) == 2 and listing(folder) == [LOCK]
+        with pytest.raises(InUse), claimed(folder):
+            pass
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from zsamb_core import names, texts
+from zsamb_core import answers, names, texts
 
 
 def test_what_moves_a_cursor_or_turns_a_line_is_shown_as_an_escape():
@@ -52,3 +52,12 @@ def test_endings_and_prefixes_of_saved_files():
 def test_names_that_a_file_system_takes_for_one():
     assert names.same_as("Caf\xe9") == names.same_as("cafe\u0301") == names.same_as("CAFE\u0301")
     assert names.same_as("a") != names.same_as("b")
+
+
+def test_what_nodes_saved_comes_in_the_order_of_their_numbers():
+    """Ids that are no plain numbers, a node's within another or digits of another script, come last."""
+    ids = ("b", "10", "9", "5.0.1", "\u0663", "9" * 5000)
+    outputs = {node: {"images": [{"filename": "x.png"}], "text": ["said"]} for node in ids}
+    files, texts_ = answers.outcome({"outputs": outputs}, {})
+    expected = ["9", "10", *sorted(("b", "5.0.1", "\u0663", "9" * 5000))]
+    assert [file.node for file in files] == [text.node for text in texts_] == expected

@@ -54,6 +54,15 @@ def test_channels_that_cancel_each_other_are_heard(dirt):
         assert torch.allclose(found, channels.mean(0)) and not said
 
 
+@pytest.mark.parametrize("share, alone", [(0.5, False), (0.7, True)])
+def test_channels_cancel_where_a_tenth_of_the_power_is_left(share, alone):
+    """Of what unrelated ones would leave: half inverted they leave a fifth, at seven tenths a sixteenth."""
+    speech = sine(300, 1, 16_000)
+    pair = torch.stack([speech, -share * speech])
+    ((found, said),) = tracks(pair[None], 16_000, 16_000)
+    assert torch.allclose(found, speech if alone else pair.mean(0)) and bool(said) is alone
+
+
 def test_no_samples_are_silence():
     for shape in ((1, 1, 0), (2, 2, 0)):
         found = tracks(torch.zeros(shape), 16_000, 48_000)

@@ -236,6 +236,10 @@ def test_prompt_set_part_gives_a_stock_model_the_prompts_of_a_part(demo, pack, f
     assert node.execute(demo.encode("a cat"), part).result[0][0][0].shape[0] == 1
     with pytest.raises(ValueError, match=r"Prompt Set Part: the latent input has batch_index \[1\] for 2"):
         node.execute(four, {**whole(2), "batch_index": [1]})
+    with pytest.raises(
+        ValueError, match=r"Prompt Set Part: the latent input has batch_index \[0, -1\] for 2"
+    ):
+        node.execute(four, {**whole(2), "batch_index": [0, -1]})
 
 
 @pytest.fixture
@@ -248,6 +252,25 @@ def told(caplog):
         return found
 
     return lines
+
+
+def test_rows_that_were_made_for_the_batch_stay_whichever_pictures_it_holds(pack):
+    def picked(rows):
+        entry = {"cross_attn": torch.arange(rows).view(-1, 1, 1), "other": torch.zeros(3)}
+        numbers(pack).pick_prompts({"positive": [entry]}, (3, 0), 2, "Node")
+        return entry["cross_attn"].flatten().tolist()
+
+    assert picked(2) == [0, 1] and picked(1) == [0]
+    assert picked(4) == [3, 0] and picked(3) == [0, 0]
+
+
+def test_pictures_behind_the_last_prompt_are_said_of_a_part_too(pack, four, told):
+    node = pack.nodes.prompts.PromptSetPart
+    told()
+    ((tokens, _),) = node.execute(four, {**whole(2), "batch_index": [1, 5]}).result[0]
+    assert tokens.equal(four[0][0][[1, 1]])
+    (line,) = [line for line in told() if line.startswith("Prompt Set Part: ")]
+    assert "there are 4 prompts, so picture 6 of the set repeats prompt 2." in line
 
 
 def test_what_is_not_drawn_or_repeated_is_said(demo, reference, four, told):

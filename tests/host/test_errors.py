@@ -106,6 +106,25 @@ def test_an_empty_prompt_set_is_refused(demo):
         demo.prompts("", "  ")
 
 
+def test_a_schedule_of_hooks_on_the_encoder_is_refused_by_a_prompt_set(demo):
+    """Its prompts would have an entry for each part of the schedule."""
+    import comfy.hooks
+    from comfy_extras.nodes_hooks import SetClipHooks
+
+    parts = comfy.hooks.HookKeyframeGroup()
+    for strength, start in ((1.0, 0.0), (0.5, 0.5)):
+        parts.add(comfy.hooks.HookKeyframe(strength, start))
+    hook = comfy.hooks.WeightHook()
+    hook.weights, hook.weights_clip = {}, {}
+    hooks = comfy.hooks.HookGroup()
+    hooks.add(hook)
+    hooks.set_keyframes_on_hooks(parts)
+    clip = SetClipHooks().apply_hooks(demo.clip, True, False, hooks)[0]
+    assert len(clip.encode_from_tokens_scheduled(clip.tokenize("a cat"))) == 2
+    with pytest.raises(ValueError, match="Prompt Set: the clip input carries a schedule of hooks"):
+        demo.pack.nodes.prompts.PromptSet.execute(clip, "a cat\na house", "")
+
+
 @pytest.mark.parametrize("name", ["unet.safetensors", "text.safetensors", "vae.safetensors"])
 def test_a_missing_demo_file_is_named(pack, monkeypatch, tmp_path, name):
     host = pack.nodes._host.demo_model

@@ -111,9 +111,10 @@ def told(prompts: int, pictures: tuple[int, ...] | None, batch: int) -> dict[str
     if not surplus:
         return {f"of {prompts} prompts this run draws {numbered(pictures)}.": logging.INFO}
     again = numbered(tuple(p % prompts for p in surplus), "prompt")
+    repeat = "repeat" if len(surplus) > 1 else "repeats"
     line = (
-        f"there are {prompts} prompts, so {numbered(surplus)} of the set repeat{'s' if len(surplus) == 1 else ''} {again}. Take the batch size"
-        " from Prompt Set, or write more prompts."
+        f"there are {prompts} prompts, so {numbered(surplus)} of the set {repeat} {again}. Take the batch"
+        " size from Prompt Set, or write more prompts."
     )
     return {line: logging.WARNING}
 

@@ -202,6 +202,19 @@ def test_pictures_at_once_with_masks_controlnets_and_style_images(demo, pack, re
         torch.testing.assert_close(out, drawn[0, "after"], **CLOSE)
 
 
+@pytest.mark.parametrize("at_once, rows", [(0, 6), (2, 2 + 2), (6, 6), (9, 6)])
+def test_the_memory_that_is_asked_for_is_that_of_the_pictures_at_once(pack, at_once, rows):
+    """And of two rows for what the first picture, in parts the reference, leaves in the layers."""
+    host = pack.nodes._host
+    options = pack.zsamb_core.options.StyleOptions(at_once=at_once)
+    run = host.style_call.Run(options, batch=6, size=(8, 8), start=9.0, end=0.0, patches={})
+    asked = host.style_aligned.count_references(
+        lambda model, shape, **_: shape, None, [6, 4, 8, 8],
+        model_options={"transformer_options": {host.style_call.RUN: run}},
+    )  # fmt: skip
+    assert asked == [rows, 4, 8, 8]
+
+
 def test_pictures_at_once_and_all_pictures_exclude_each_other(demo):
     with pytest.raises(ValueError, match="SharedAttention Patch: pictures_at_once is 2 and share is all"):
         demo.patched(share="all pictures", pictures_at_once=2)

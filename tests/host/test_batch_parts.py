@@ -202,6 +202,35 @@ def test_pictures_at_once_with_masks_controlnets_and_style_images(demo, pack, re
         torch.testing.assert_close(out, drawn[0, "after"], **CLOSE)
 
 
+@pytest.mark.parametrize("at_once, rows", [(0, 6), (2, 2 + 2), (6, 6), (9, 6)])
+def test_the_memory_that_is_asked_for_is_that_of_the_pictures_at_once(pack, at_once, rows):
+    """And of two rows for what the first picture, in parts the reference, leaves in the layers."""
+    host = pack.nodes._host
+    options = pack.zsamb_core.options.StyleOptions(at_once=at_once)
+    run = host.style_call.Run(options, batch=6, size=(8, 8), start=9.0, end=0.0, patches={})
+    asked = host.style_aligned.count_references(
+        lambda model, shape, **_: shape, None, [6, 4, 8, 8],
+        model_options={"transformer_options": {host.style_call.RUN: run}},
+    )  # fmt: skip
+    assert asked == [rows, 4, 8, 8]
+
+
+def test_never_more_than_the_pictures_at_once_are_in_the_model(demo, four):
+    """Nor at the noise levels where nothing is shared."""
+    from comfy.patcher_extension import WrappersMP
+
+    rows = []
+
+    def noted(executor, x, *args, **kwargs):
+        rows.append(len(x))
+        return executor(x, *args, **kwargs)
+
+    model = demo.patched(pictures_at_once=2, end_percent=0.5)
+    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "noted", noted)
+    sample(demo, model, four)
+    assert max(rows) <= 2 * 2 and sum(rows) == STEPS * 2 * 4
+
+
 def test_pictures_at_once_and_all_pictures_exclude_each_other(demo):
     with pytest.raises(ValueError, match="SharedAttention Patch: pictures_at_once is 2 and share is all"):
         demo.patched(share="all pictures", pictures_at_once=2)
@@ -293,7 +322,7 @@ def test_what_is_not_drawn_or_repeated_is_said(demo, reference, four, told):
     assert line.startswith("SharedAttention Patch: 4 prompts for 2 pictures, and nothing tells which")
 
 
-def test_parts_from_prompts_alone_are_warned_of(demo, four, told):
+def test_parts_from_prompts_alone_are_warned_of(demo, reference, four, told):
     model = demo.patched()
     first, second = rebatched(whole(), 2)
     sample(demo, model, four, latent=first, steps=1)
@@ -303,6 +332,9 @@ def test_parts_from_prompts_alone_are_warned_of(demo, four, told):
     assert "pictures 3, 4 of a set without its first picture" in line and "pictures_at_once" in line
     sample(demo, model, four, batch=1, steps=1)
     assert [line for line in told() if "one picture and no reference" in line]
+    for latent in (second, whole(1)):
+        sample(demo, demo.patched(reference=reference), four, latent=latent, steps=1)
+        assert not [line for line in told() if "reference" in line]
 
 
 def test_context_windows_over_the_batch_have_each_picture_s_prompt(demo, reference):

@@ -122,6 +122,15 @@ def test_all_else_in_the_conditioning_of_a_blend_is_the_heaviest_s(pack, demo):
     )
 
 
+def test_where_one_conditioning_has_no_pooled_output_the_heaviest_s_stays(pack, demo):
+    average = pack.nodes._host.conditioning.average
+    light, heavy = demo.encode("a star"), demo.encode("a moon")
+    kept = heavy[0][1]["pooled_output"]
+    del light[0][1]["pooled_output"]
+    assert average([(light, 0.3), (heavy, 0.7)])[0][1]["pooled_output"] is kept
+    assert "pooled_output" not in average([(light, 0.7), (heavy, 0.3)])[0][1]
+
+
 ERRORS = [
     ({"weights": "1, 2, 3"}, "3 weights for 2 references"),
     ({"weights": "1, -2"}, "expected numbers of 0 or more"),

@@ -20,13 +20,12 @@ def ratios(path, low: float, high: float) -> list[float]:
     return found.tolist()
 
 
-def recorded(demo, model, latent, sampler, denoise, steps=6, scheduler="simple"):
+def recorded(demo, model, latent, sampler, denoise, steps=6, scheduler="simple", **more):
     node = demo.pack.nodes.references.RecordReference
     values = {"seed": 5, "steps": steps, "cfg": 4.0, "sampler_name": sampler, "scheduler": scheduler}
-    found = node.execute(
-        model, positive=demo.encode("a star"), negative=demo.encode(""), latent_image={"samples": latent},
-        denoise=denoise, **values,
-    ).result  # fmt: skip
+    prompts = {"positive": demo.encode("a star"), "negative": demo.encode("")}
+    latent = {"samples": latent, **more}
+    found = node.execute(model, latent_image=latent, denoise=denoise, **prompts, **values).result
     return found[0].references[0].path
 
 
@@ -99,6 +98,15 @@ def test_above_its_levels_a_path_goes_on_with_the_noise_it_came_from(demo, star)
     path = recorded(demo, demo.model, latent, "euler_ancestral", 0.4)
     expected = path.points[0] + 9.0 * prepare_noise(latent, 5)[0]
     torch.testing.assert_close(path.at(torch.tensor([9.0]))[0], expected)
+
+
+def test_a_picture_of_a_set_is_recorded_with_its_own_noise(demo, star):
+    from comfy.sample import prepare_noise
+
+    latent = demo.vae.encode(star)[..., :8, :8].contiguous()
+    path = recorded(demo, demo.model, latent, "euler", 0.4, steps=2, batch_index=[2])
+    own = prepare_noise(latent, 5, [2])[0]
+    assert torch.equal(path.noise, own) and not torch.equal(own, prepare_noise(latent, 5)[0])
 
 
 def test_a_blend_of_recorded_references_keeps_their_noise(demo, star, moon):

@@ -25,6 +25,7 @@ PASSED = {
     ("ZSAMB_RecordReference", "latent"): "latent_image",
     ("ZSAMB_MultiRefBlend", "latent"): "references.reference0",
     ("ZSAMB_MultiRefBlend", "reference"): "references.reference0",
+    ("ZSAMB_PromptSetPart", "conditioning"): "conditioning",
 }
 # Outputs at the end of a graph, to be looked at. Texts are left out too: the page cannot tell a node's text
 # inputs apart.

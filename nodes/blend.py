@@ -49,7 +49,7 @@ class MultiRefBlend(io.ComfyNode):
                             ),
                         ),
                         prefix="reference",
-                        min=0,
+                        min=1,
                         max=16,
                     ),
                     optional=True,
@@ -97,15 +97,9 @@ class MultiRefBlend(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, weights, method, fit, references=None, vae=None) -> io.NodeOutput:
+    def execute(cls, weights, method, fit, references, vae=None) -> io.NodeOutput:
         try:
-            named_values = sorted((references or {}).items(), key=lambda item: place(item[0]))
-            given = [value for _, value in named_values if value is not None]
-            if not given:
-                raise ValueError(
-                    "no reference is connected, expected one at least: LATENTs, IMAGEs or STYLE_REFERENCEs. A"
-                    " muted or bypassed node gives none."
-                )
+            given = [value for _, value in sorted(references.items(), key=lambda item: place(item[0]))]
             if any(isinstance(value, StyleReference) for value in given):
                 nothing = without(
                     f"{NODE}: the references are STYLE_REFERENCEs, whose blend is output reference."

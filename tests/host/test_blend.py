@@ -148,20 +148,6 @@ def test_errors_name_the_input(pack, two, settings, message):
         blended(pack, latent(*two), **settings)
 
 
-def test_no_reference_is_said(pack):
-    """One that is muted is left out of what the host hands over."""
-    with pytest.raises(ValueError, match="Multi-Ref Blend: no reference is connected"):
-        blended(pack)
-    with pytest.raises(ValueError, match="Multi-Ref Blend: no reference is connected"):
-        pack.nodes.blend.MultiRefBlend.execute("1", "karcher", "crop")
-
-
-def test_a_muted_first_reference_leaves_the_others(pack, two):
-    node = pack.nodes.blend.MultiRefBlend
-    found = node.execute("1", "karcher", "crop", {"reference1": latent(two[1])}).result[0]
-    assert torch.equal(found["samples"], two[1])
-
-
 def test_kinds_do_not_mix(pack, demo, two, star, reference):
     for references, message in (
         ((star,), "vae is not connected"),

@@ -215,6 +215,7 @@ def workflows(session: nox.Session) -> None:
     set_up(session, BROWSER)
     run(session, "tools.ui_workflows")
     run(session, "tools.blueprints")
+    run(session, "tests.live.shipped_forms")
     run(session, "tools.help_pictures")
     run(session, "tools.thumbnails")
 

@@ -90,7 +90,7 @@ def expected(files, tiny):
         with wave.open(str(path)) as file:
             data = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, file.getnchannels())
             waveform = torch.from_numpy(data.T.astype(np.float32) / 32768)[None]
-            return tracks(waveform, file.getframerate(), rate)[0]
+            return tracks(waveform, file.getframerate(), rate)[0].sound
 
     def nothing(*_):
         pass

@@ -2,7 +2,7 @@
 
 import pytest
 
-from zsamb_core import answers, names, texts
+from zsamb_core import answers, names, said, texts
 
 
 def test_what_moves_a_cursor_or_turns_a_line_is_shown_as_an_escape():
@@ -15,8 +15,9 @@ def test_no_more_is_shown_than_the_limit():
     assert texts.plain("x" * 10, 10) == "x" * 10
     assert texts.plain("x" * 11, 10) == f"{'x' * 10}... (11 characters)"
     assert texts.plain("\x00" * 6, 10).startswith("\\x00\\x00\\x... (")
-    assert texts.short("x" * 300) == f"'{'x' * 199}... (302 characters)"
-    assert texts.short(10**5000) == "a number too long to be shown"
+    assert said.quoted("x" * 198) == repr("x" * 198)
+    assert len(said.quoted("x" * 199)) == len(said.quoted("x" * 300)) == len(said.quoted("x" * 3000)) == 200
+    assert said.quoted(10**5000) == "a number too long to be shown"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])

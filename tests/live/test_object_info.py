@@ -233,7 +233,7 @@ REFUSED = {
     ),
     "too large": (patched(strength=7), "value_bigger_than_max", "strength"),
     "too small": (patched(end_percent=-0.5), "value_smaller_than_min", "end_percent"),
-    "no such option": (patched(preset="best"), "value_not_in_list", "preset: 'best' not in ['auto', 'normal'"),
+    "no such option": (patched(preset="best"), "value_not_in_list", "preset: 'best' not in ['auto',"),
     "no such adapter": (
         shown("ZSAMB_LoadIPAdapter", file="x.safetensors"), "value_not_in_list", "file: 'x.safetensors'"
     ),

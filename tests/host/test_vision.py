@@ -316,7 +316,7 @@ def test_weights_of_images(pack, encoders, photo, moon):
     chained = encode(encoders[0], moon, "3", "tiles", first).result[0]
     assert chained.weights == (2.0, 0.5, 0.75, 0.75, 0.75, 0.75)
     for text in ("1, 2, 3", "x", "-1", "nan", ""):
-        with pytest.raises(ValueError, match="Encode Style Images: weights is"):
+        with pytest.raises(ValueError, match="Encode Style Images: weights(:| is) .*for example: 1, 1"):
             encode(encoders[0], two, text, "centre")
     with pytest.raises(ValueError, match="Encode Style Images: all weights are 0"):
         encode(encoders[0], two, "0", "centre")

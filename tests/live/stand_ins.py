@@ -78,11 +78,22 @@ def save_adapter(path: Path) -> None:
     save_file(flat(state), path)
 
 
-def save_all(base: Path, tiny: dict[str, Path]) -> None:
-    """Models, pictures and sounds under a server's base folder, by the names in the workflows."""
+def save_pictures(inputs: Path) -> None:
+    """The pictures that the shipped workflows load. Other users of a server may have put theirs in place."""
     from demo.pictures import draw
     from demo.styles import HELD_OUT
 
+    shown = {
+        "reference": ("star", "lava"), "reference_2": ("moon", "arctic"), "structure": ("house", "plum"),
+        "picture": ("boat", "lava"), "style": ("moon", "arctic"), "content": ("house", "lava"),
+    }  # fmt: skip
+    for name, (what, style) in shown.items():
+        picture = draw(what, HELD_OUT[style], np.random.default_rng(1))
+        Image.fromarray((picture * 255).astype(np.uint8)).save(inputs / f"{name}.png")
+
+
+def save_all(base: Path, tiny: dict[str, Path]) -> None:
+    """Models, pictures and sounds under a server's base folder, by the names in the workflows."""
     models, inputs = base / "models", base / "input"
     save_control_net(models / "controlnet" / "control-lora-canny-rank256.safetensors")
     shutil.copy(
@@ -98,12 +109,6 @@ def save_all(base: Path, tiny: dict[str, Path]) -> None:
     make(DEPTH, models / "geometry_estimation" / "depth_anything_3_mono_large.safetensors")
     for name, kind in MODELS.items():
         shutil.copytree(tiny[kind], models / "transformers" / name)
-    shown = {
-        "reference": ("star", "lava"), "reference_2": ("moon", "arctic"), "structure": ("house", "plum"),
-        "picture": ("boat", "lava"), "style": ("moon", "arctic"), "content": ("house", "lava"),
-    }  # fmt: skip
-    for name, (what, style) in shown.items():
-        picture = draw(what, HELD_OUT[style], np.random.default_rng(1))
-        Image.fromarray((picture * 255).astype(np.uint8)).save(inputs / f"{name}.png")
+    save_pictures(inputs)
     speech_file(inputs / "speech.wav")
     write_wav(inputs / "music.wav", music(12, 44_100), 44_100)

@@ -16,7 +16,7 @@ VENVS = Path(__file__).parent / ".nox"
 # An older ComfyUI wants older packages.
 MAIN, EXTRAS, COMPAT = "z-samb", "z-samb-extras", "z-samb-compat"
 OLDEST = "0.24.1"  # the ComfyUI that pyproject.toml asks for at least
-USUAL = "0.30.0"  # the newest that tools/host.py fetches
+USUAL = "0.30.0"  # the newest that tools/hosting/host.py fetches
 # torchaudio and torchvision are built against one torch each, and the host imports all three.
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 # What the tests compare with, and what makes their cases.
@@ -41,7 +41,7 @@ def set_up(session: nox.Session, *extra: str, venv: str = MAIN, base: str | None
         # virtualenv comes with nox
         made = (sys.executable, "-m", "virtualenv", "--quiet", "--python", base or sys.executable)
         session.run(*made, str(VENVS / venv), external=True)
-    found = session.run(python, "tools/host.py", silent=True, external=True)
+    found = session.run(python, "tools/hosting/host.py", silent=True, external=True)
     assert isinstance(found, str)
     host = found.strip().splitlines()[-1]
     session.env["COMFYUI_PATH"] = host
@@ -58,7 +58,7 @@ def run(session: nox.Session, *module_and_args: str, venv: str = MAIN) -> None:
 def demo(session: nox.Session) -> None:
     """Draw a set in the style of a reference picture, and one from prompts alone, through a real server."""
     set_up(session)
-    run(session, "tools.demo", *session.posargs)
+    run(session, "tools.draw.demo", *session.posargs)
 
 
 @nox.session
@@ -82,9 +82,9 @@ def extras(session: nox.Session) -> None:
     set_up(session, *packages, "transformers==4.57.6", venv=EXTRAS)
     run(session, "pytest", "tests/extras", *session.posargs, venv=EXTRAS)
     both = (
-        "tests/core/test_context_models.py",
-        "tests/core/test_vision_model.py",
-        "tests/host/test_senses.py",
+        "tests/core/context/test_context_models.py",
+        "tests/core/scores/test_judge.py",
+        "tests/host/context/test_describe.py",
     )
     run(session, "pytest", *both, venv=EXTRAS)
 
@@ -105,11 +105,11 @@ class Case:
 
 # By transformers: every model of it that the pack loads.
 MODELS = (
-    "tests/core/test_context_models.py",
-    "tests/core/test_vision_model.py",
-    "tests/core/test_evaluate.py",
-    "tests/host/test_senses.py",
-    "tests/host/test_scores.py",
+    "tests/core/context/test_context_models.py",
+    "tests/core/scores/test_judge.py",
+    "tests/core/scores/test_evaluate.py",
+    "tests/host/context/test_describe.py",
+    "tests/host/scores/test_scores.py",
 )
 PAGE = ("comfyui-frontend-package", "comfyui-workflow-templates", "comfyui-embedded-docs")
 CASES = {
@@ -136,7 +136,7 @@ def real(session: nox.Session) -> None:
     # The last two read the name of a source package, whose test data has recordings; it is not built.
     packages = ("openai-whisper==20250625", "scikit-build-core==0.9.10", "pathspec>=0.12")
     set_up(session, *packages, "transformers>=5", venv=EXTRAS)
-    run(session, "tools.hear", venv=EXTRAS)
+    run(session, "tools.hearing", venv=EXTRAS)
 
 
 @nox.session
@@ -183,28 +183,28 @@ def train(session: nox.Session) -> None:
         "train_ip_adapter",
     ]
     for part in session.posargs[:1] or parts:
-        run(session, f"demo.{part}", *session.posargs[1:])
+        run(session, f"demo.training.{part}", *session.posargs[1:])
 
 
 @nox.session
 def measure(session: nox.Session) -> None:
     """Measure the demo model family against its bars."""
     set_up(session)
-    run(session, "demo.measure", *session.posargs)
+    run(session, "demo.training.measure", *session.posargs)
 
 
 @nox.session
 def pictures(session: nox.Session) -> None:
     """Draw what each input of the nodes does, on the demo model, to docs/knobs."""
     set_up(session)
-    run(session, "tools.knobs", *session.posargs)
+    run(session, "tools.draw.knobs", *session.posargs)
 
 
 @nox.session
 def blends(session: nox.Session) -> None:
     """Compare ways to blend two references on the demo model, scored by the demo's judges."""
     set_up(session)
-    run(session, "tools.compare_blends", *session.posargs)
+    run(session, "tools.draw.compare_blends", *session.posargs)
 
 
 @nox.session
@@ -213,18 +213,18 @@ def workflows(session: nox.Session) -> None:
     the help pages' pictures off the canvas, and draw the first workflows' thumbnails. Needs Chromium.
     """
     set_up(session, BROWSER)
-    run(session, "tools.ui_workflows")
-    run(session, "tools.blueprints")
+    run(session, "tools.derive.ui_workflows")
+    run(session, "tools.derive.blueprints")
     run(session, "tests.live.shipped_forms")
-    run(session, "tools.help_pictures")
-    run(session, "tools.thumbnails")
+    run(session, "tools.derive.help_pictures")
+    run(session, "tools.derive.thumbnails")
 
 
 @nox.session
 def snapshot(session: nox.Session) -> None:
     """Write down the nodes' inputs and outputs, with which a test compares them."""
     set_up(session)
-    run(session, "tools.snapshot")
+    run(session, "tools.derive.snapshot")
 
 
 @nox.session

@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from zsamb_core.attention import Part, shared_attention, split_heads
+from zsamb_core.style_aligned.attention import Part, shared_attention, split_heads
 
 SHAPES = ((4096, 10), (1024, 20))
 SETTINGS = [(refs, shift) for refs in (1, 3) for shift in (0.0, math.log(2))]

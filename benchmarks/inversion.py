@@ -18,12 +18,12 @@ import argparse
 import numpy as np
 import torch
 
-from demo.hosting import import_host
-from demo.measure import load_pack
 from demo.objects import OBJECTS
 from demo.pictures import caption, draw
 from demo.styles import HELD_OUT
-from demo.train_vae import psnr
+from demo.training.hosting import import_host
+from demo.training.measure import load_pack
+from demo.training.train_vae import psnr
 
 SCHEDULER = "simple"
 METHODS = {"published": 0, "euler": None, "refined 1": 1, "refined 3": 3, "refined 5": 5}  # refinements
@@ -65,7 +65,7 @@ class Bench:
             settings = (self.model, False, 0, cfg, *self.prompts, euler, flipped.result[0], latent)
             return SamplerCustom.execute(*settings).result[0]["samples"]
         # What DDIM Invert runs for its one picture; the sampler carries a batch, which takes less time.
-        invert = self.pack.nodes._host.inversion.invert
+        invert = self.pack.nodes._host.style_aligned.inversion.invert
         return invert(self.model, self.start, *self.prompts, SCHEDULER, steps, cfg, refinements)[1]
 
     def measured(self, method: str, steps: int, cfg: float) -> tuple[int, float]:

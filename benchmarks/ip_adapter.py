@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from demo.hosting import import_host
-from demo.measure import load_pack
+from demo.training.hosting import import_host
+from demo.training.measure import load_pack
 
 CONFIG = {
     "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "num_res_blocks": [2, 2, 2],
@@ -96,7 +96,7 @@ def stand_in(model, adapter, tokens):
     """All layers patched, all weights held, keys and values projected at every call."""
     from comfy.ldm.modules.attention import optimized_attention
 
-    host, blocks = model.pack.nodes._host.sdxl, model.pack.zsamb_core.adapter_blocks
+    host, blocks = model.pack.nodes._host.sdxl, model.pack.zsamb_core.instantstyle.blocks
     structure = host.cross_attention(model, 2048, "benchmark")
     keys = blocks.adapter_keys(structure)
     clone = model.clone()
@@ -156,12 +156,12 @@ def main() -> None:
     model.pack = pack
     core = pack.zsamb_core
     structure = pack.nodes._host.sdxl.cross_attention(model, 2048, "benchmark")
-    in_order = sorted(core.adapter_blocks.adapter_keys(structure).items(), key=lambda item: item[1])
+    in_order = sorted(core.instantstyle.blocks.adapter_keys(structure).items(), key=lambda item: item[1])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "adapter.safetensors"
         adapter_file(path, [structure[layer] for layer, _ in in_order])
-        embeds = core.style_embeds.StyleEmbeds(
-            core.style_embeds.Encoder(HIDDEN, FEATURES),
+        embeds = core.instantstyle.style_embeds.StyleEmbeds(
+            core.instantstyle.style_embeds.Encoder(HIDDEN, FEATURES),
             torch.randn(1, FEATURES),
             torch.zeros(1, 1, HIDDEN),
             torch.zeros(1, HIDDEN),
@@ -178,8 +178,8 @@ def main() -> None:
 
         for preset in ("style", "all"):
             add(preset, partial(with_style_images, pack, model, path, embeds, preset))
-        adapter = core.ip_adapter_file.open_adapter(path)
-        tokens = core.image_tokens.project(adapter.read_projector(), embeds.pooled)[0]
+        adapter = core.instantstyle.adapter_file.open_adapter(path)
+        tokens = core.instantstyle.image_tokens.project(adapter.read_projector(), embeds.pooled)[0]
         add("stand-in", partial(stand_in, model, adapter, tokens))
         measure(models, held, args)
 
@@ -192,7 +192,7 @@ def alive_in_call(model, args) -> int:
 
 def with_style_images(pack, model, path: Path, embeds, preset: str):
     """The node's work, and what it read."""
-    files = pack.zsamb_core.ip_adapter_file
+    files = pack.zsamb_core.instantstyle.adapter_file
     loaded, load = [], files._Tensor.load
 
     def counted(tensor):

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from zsamb_core.scores import set_consistency
-from zsamb_core.vision_model import PUBLISHED, embed_all
+from zsamb_core.scores.judge import PUBLISHED, embed_all
+from zsamb_core.scores.measures import set_consistency
 
 from .attention import _kilobytes
 

@@ -107,7 +107,7 @@ def demo_judge(name: str, tokenizer: Path | None = None):
     """
     # Inside ComfyUI this package and the core are parts of the pack; for the tools both are on the path.
     pack = (__package__ or "").rpartition(".")[0]
-    vision = import_module(f"{pack}.zsamb_core.vision_model" if pack else "zsamb_core.vision_model")
+    vision = import_module(f"{pack}.zsamb_core.scores.judge" if pack else "zsamb_core.scores.judge")
     if name == "dino":
         kind, side, mean, std, texts = "vit", SIZE, DINO_MEAN, DINO_STD, ()
     elif name == "clip":

@@ -2,14 +2,12 @@
 
 from comfy_api.latest import io
 
-from ..zsamb_core.adapter_blocks import PRESETS, chosen_weights
-from ..zsamb_core.adapter_export import export_adapter
-from ..zsamb_core.ip_adapter_file import Adapter
+from ..zsamb_core.instantstyle.adapter_file import Adapter
+from ..zsamb_core.instantstyle.blocks import PRESETS, chosen_weights
+from ..zsamb_core.instantstyle.export import export_adapter
+from ._common import BLOCK_WEIGHTS, CATEGORY, IP_ADAPTERS, STYLE_ADAPTER, naming
 from ._host.folders import name_in, places_for
 from ._host.sdxl import cross_attention
-from .ip_adapter import BLOCK_WEIGHTS, FOLDER, STYLE_ADAPTER
-from .style_aligned import CATEGORY
-from .style_embeds import named
 
 PREFIX = "style_adapter"  # of saved files
 
@@ -61,14 +59,12 @@ class SaveStyleAdapter(io.ComfyNode):
         cls, adapter: Adapter, model, preset, padded, filename_prefix, block_weights=None
     ) -> io.NodeOutput:
         node = "Save Style Adapter"
-        try:
+        with naming(node):
             structure = cross_attention(model, adapter.projector.width, node)
             chosen = chosen_weights(preset, block_weights, list(structure))
-            places = places_for(FOLDER, filename_prefix, ".safetensors", node, PREFIX)
+            places = places_for(IP_ADAPTERS, filename_prefix, ".safetensors", node, PREFIX)
             path = export_adapter(adapter, structure, chosen, places, padded)
-        except ValueError as error:
-            raise named(error, node) from error
-        return io.NodeOutput(name_in(FOLDER, path))
+        return io.NodeOutput(name_in(IP_ADAPTERS, path))
 
 
 NODES = [SaveStyleAdapter]

@@ -1,21 +1,18 @@
 """Multi-Ref Blend: several references into one by weight, or passed on together."""
 
-import logging
 from dataclasses import replace
 from functools import partial
 
 import torch
 from comfy_api.latest import io, ui
 
-from ..zsamb_core.blend import METHODS, blend, counted
 from ..zsamb_core.finite import require_finite
-from ..zsamb_core.fit import FITS, fit
-from ..zsamb_core.numbers import doubt, numbers
-from ..zsamb_core.reference import Reference, StyleReference, blended_path
+from ..zsamb_core.style_aligned.blend import METHODS, blend, counted
+from ..zsamb_core.style_aligned.reference import Reference, StyleReference, blended_path
+from ..zsamb_core.style_aligned.resize import FITS, fit
+from ._common import CATEGORY, STYLE_REFERENCE, naming, place, weight_rows
 from ._host.conditioning import average
 from ._host.outputs import without
-from .style_aligned import CATEGORY, STYLE_REFERENCE
-from .style_embeds import named
 
 NODE = "Multi-Ref Blend"
 ATTENTION = "attention"
@@ -98,7 +95,7 @@ class MultiRefBlend(io.ComfyNode):
 
     @classmethod
     def execute(cls, weights, method, fit, references, vae=None) -> io.NodeOutput:
-        try:
+        with naming(NODE):
             given = [value for _, value in sorted(references.items(), key=lambda item: place(item[0]))]
             if any(isinstance(value, StyleReference) for value in given):
                 nothing = without(
@@ -114,8 +111,6 @@ class MultiRefBlend(io.ComfyNode):
             latents = as_latents(given, fit, vae)
             rows = weight_rows(weights, len(latents))
             found = torch.stack([blend(latents, row, METHODS[method]) for row in rows])
-        except ValueError as error:
-            raise named(error, NODE) from error
         preview = None if vae is None else vae.decode(found)
         return io.NodeOutput(
             {"samples": found},
@@ -123,29 +118,6 @@ class MultiRefBlend(io.ComfyNode):
             without(f"{NODE}: the preview needs vae.") if preview is None else preview,
             ui=None if preview is None else ui.PreviewImage(preview),
         )
-
-
-def place(name: str) -> int:
-    """The number in an input's name: the tenth comes after the second."""
-    return int("".join(c for c in name if c.isdigit()) or 0)
-
-
-def weight_rows(text: str, count: int, node: str = NODE) -> list[list[float]]:
-    """One list of ``count`` weights for each line. Raises ValueError that quotes a line that is none."""
-    rows = []
-    for line in filter(None, (line.strip() for line in text.splitlines())):
-        try:
-            row = numbers(line)
-        except ValueError as error:
-            raise ValueError(f"weights: {error}. Write, for example: 0.7, 0.3") from error
-        if said := doubt(line):
-            logging.warning(f"{node}: weights {said}")
-        row = row * count if len(row) == 1 else row
-        counted(row, count)
-        rows.append(row)
-    if not rows:
-        raise ValueError(f"weights is empty, expected {count} numbers, for example: 0.7, 0.3")
-    return rows
 
 
 def as_latents(given: list, how: str, vae) -> torch.Tensor:

@@ -4,7 +4,7 @@ import logging
 
 from comfy_api.latest import io
 
-from ..zsamb_core.fusion import (
+from ..zsamb_core.context.fusion import (
     SOURCES,
     TEMPLATE,
     check_template,
@@ -14,20 +14,11 @@ from ..zsamb_core.fusion import (
     lines_of,
     unused,
 )
-from ..zsamb_core.speech import LANGUAGES
-from ._host.context_models import ContextModel, summarise_all
-from ._host.token_count import CLIP_READS, count_tokens
-from .context_models import CAPTION_MODEL, CONTEXT, MUSIC_MODEL, SPEECH_MODEL, SUMMARY_MODEL
-from .senses import (
-    AUTO,
-    CaptionImage,
-    DescribeMusic,
-    TranscribeSpeech,
-    captions,
-    descriptions,
-    transcripts,
-)
-from .style_embeds import named
+from ..zsamb_core.context.speech import LANGUAGES
+from ._common import CAPTION_MODEL, CONTEXT, MUSIC_MODEL, SPEECH_MODEL, SUMMARY_MODEL, naming
+from ._descriptions import AUTO, captions, descriptions, labels_stamp, transcripts
+from ._host.context.models import ContextModel, summarise_all
+from ._host.context.token_count import CLIP_READS, count_tokens
 
 BY_TEMPLATE, SUMMARIZE, NONE = "template", "summarize", "none"
 NODE = "ContextToPrompt"
@@ -161,7 +152,7 @@ class ContextToPrompt(io.ComfyNode):
         ]
         if (language != AUTO or translate) and (speech is None or isinstance(speech, str)):
             notes.append(warned("language and translate do nothing here: they are for a recording in speech"))
-        try:
+        with naming(NODE):
             check_template(template)
             if fusion == SUMMARIZE and summary_model is None:
                 raise ValueError("fusion is summarize without a summary_model. Connect Load Summary Model.")
@@ -173,24 +164,22 @@ class ContextToPrompt(io.ComfyNode):
                         f" {title} Model, or text."
                     )
             if image is not None and not isinstance(image, str):
-                image = captions(CaptionImage, caption_model, image)
+                image = captions(caption_model, image)
             if speech is not None and not isinstance(speech, str):
-                speech, _, said = transcripts(TranscribeSpeech, speech_model, speech, language, translate)
+                speech, _, said = transcripts(speech_model, speech, language, translate)
                 notes += [f"speech, {line}" for line in said]
             if music is not None and not isinstance(music, str):
-                music, *_, said = descriptions(DescribeMusic, music_model, music)
+                music, *_, said = descriptions(music_model, music)
                 notes += [f"music, {line}" for line in said]
             given = dict(zip(SOURCES, (image, speech, music, weather, text), strict=True))
             rows = lines_of({name: value or "" for name, value in given.items()})
             prompts, left = fuse(rows, fusion, template, summary_model)
-        except ValueError as error:
-            raise named(error, NODE) from error
         notes += [*left, *(note for i, p in enumerate(prompts) for note in told(i, p, style))]
         return io.NodeOutput("\n".join(prompts), style, "\n".join(notes))
 
     @classmethod
     def fingerprint_inputs(cls, **_):
-        return DescribeMusic.fingerprint_inputs()
+        return labels_stamp()
 
 
 def fuse(rows, fusion: str, template: str, summary_model) -> tuple[list[str], list[str]]:

@@ -2,17 +2,17 @@
 
 from comfy_api.latest import io
 
-from ._host.context_models import CAPTION, MUSIC, SPEECH, SUMMARY, Kind, load
-from ._host.held import said_of, stamp_of
-from .style_aligned import CATEGORY
-from .style_embeds import named
-
-# Each carries a _host.context_models.ContextModel.
-CAPTION_MODEL = io.Custom("CAPTION_MODEL")
-SPEECH_MODEL = io.Custom("SPEECH_MODEL")
-MUSIC_MODEL = io.Custom("MUSIC_MODEL")
-SUMMARY_MODEL = io.Custom("SUMMARY_MODEL")
-CONTEXT = f"{CATEGORY}/context"
+from ._common import (
+    CAPTION_MODEL,
+    CONTEXT,
+    MUSIC_MODEL,
+    SPEECH_MODEL,
+    SUMMARY_MODEL,
+    fingerprint_of,
+    naming,
+    problem_of,
+)
+from ._host.context.models import CAPTION, MUSIC, SPEECH, SUMMARY, Kind, load
 
 
 class Loader(io.ComfyNode):
@@ -42,18 +42,16 @@ class Loader(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name):
-        return said_of(cls.KIND.path, name, cls.TITLE)
+        return problem_of(cls.KIND.path, name, cls.TITLE)
 
     @classmethod
     def execute(cls, name) -> io.NodeOutput:
-        try:
+        with naming(cls.TITLE):
             return io.NodeOutput(load(cls.KIND, name, cls.TITLE))
-        except ValueError as error:
-            raise named(error, cls.TITLE) from error
 
     @classmethod
     def fingerprint_inputs(cls, name):
-        return stamp_of(cls.KIND.path, name, cls.TITLE)
+        return fingerprint_of(cls.KIND.path, name, cls.TITLE)
 
 
 class LoadCaptionModel(Loader):

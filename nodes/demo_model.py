@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ._common import CATEGORY
 from ._host.demo_model import load_demo_clip_vision, load_demo_model
 
 
@@ -11,7 +12,7 @@ class LoadDemoModel(io.ComfyNode):
         return io.Schema(
             node_id="ZSAMB_LoadDemoModel",
             display_name="Load Demo Model",
-            category="style/Z-SAMB",
+            category=CATEGORY,
             description=(
                 "A small SDXL-shaped model that comes with the pack's repository: it draws twelve objects at"
                 " 128 x 128 pixels, so every graph can be tried without a download. Replace it with Load"

@@ -6,32 +6,37 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..zsamb_core.adapter_blocks import PRESETS, chosen_weights, parse_weights
-from ..zsamb_core.content import subtract
 from ..zsamb_core.finite import require_finite, require_numbers
-from ..zsamb_core.ip_adapter_file import EXTENSIONS, Adapter, open_adapter
+from ..zsamb_core.instantstyle.adapter_file import EXTENSIONS, Adapter, open_adapter
+from ..zsamb_core.instantstyle.blocks import PRESETS, chosen_weights, parse_weights
+from ..zsamb_core.instantstyle.content import subtract
+from ..zsamb_core.instantstyle.schedule import Window, parse_curve
+from ..zsamb_core.instantstyle.style_embeds import StyleEmbeds, refuse_pairing, wanted
+from ..zsamb_core.instantstyle.style_images import project_images
 from ..zsamb_core.layers import SDXL_BLOCKS
 from ..zsamb_core.numbers import doubt
-from ..zsamb_core.schedule import Window, parse_curve
-from ..zsamb_core.style_embeds import StyleEmbeds, refuse_pairing, wanted
-from ..zsamb_core.style_images import project_images
+from ._common import (
+    BLOCK_WEIGHTS,
+    CATEGORY,
+    CROP,
+    END,
+    IP_ADAPTERS,
+    START,
+    STYLE_ADAPTER,
+    STYLE_EMBEDS,
+    check_window,
+    fingerprint_of,
+    naming,
+)
 from ._host.demo_model import demo_adapter, has_demo
 from ._host.folders import files, find, register
-from ._host.held import stamp_of
+from ._host.instantstyle.style_images import NODE, as_hooks, with_images
+from ._host.instantstyle.text_space import content_of_text
+from ._host.instantstyle.vision import encode_images, encoder_of
 from ._host.sdxl import cross_attention
-from ._host.style_images import NODE, as_hooks, with_images
-from ._host.text_space import content_of_text
-from ._host.vision import encode_images, encoder_of
-from .style_aligned import CATEGORY, END, START, check_window
-from .style_embeds import CROP, STYLE_EMBEDS, named
 
-# STYLE_ADAPTER carries a zsamb_core.ip_adapter_file.Adapter: where a file's tensors are, not the tensors.
-STYLE_ADAPTER = io.Custom("STYLE_ADAPTER")
-# BLOCK_WEIGHTS carries a dict: (name, number, layer or None) to weight.
-BLOCK_WEIGHTS = io.Custom("BLOCK_WEIGHTS")
-FOLDER = "ipadapter"
 DEMO = "demo IP-Adapter"
-register(FOLDER, EXTENSIONS, saved=True)
+register(IP_ADAPTERS, EXTENSIONS, saved=True)
 ROLES = {("input", 8): " Layout.", ("output", 0): " Content, by B-LoRA.", ("output", 1): " Style."}
 
 
@@ -50,7 +55,7 @@ class LoadIPAdapter(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=[*files(FOLDER), *([DEMO] if has_demo() else [])],
+                    options=[*files(IP_ADAPTERS), *([DEMO] if has_demo() else [])],
                     tooltip=(
                         "A file in models/ipadapter, for example ip-adapter_sdxl_vit-h.safetensors from"
                         " h94/IP-Adapter on Hugging Face (folder sdxl_models). Or the demo model's own."
@@ -68,20 +73,18 @@ class LoadIPAdapter(io.ComfyNode):
     @classmethod
     def execute(cls, file) -> io.NodeOutput:
         node = "Load IP-Adapter"
-        try:
+        with naming(node):
             adapter = open_adapter(path_of(file, node))
-        except ValueError as error:
-            raise named(error, node) from error
         return io.NodeOutput(adapter, about(adapter))
 
     @classmethod
     def fingerprint_inputs(cls, file):
-        return stamp_of(path_of, file, "Load IP-Adapter")
+        return fingerprint_of(path_of, file, "Load IP-Adapter")
 
 
 def path_of(file: str, node: str) -> Path:
     """Raises ValueError that says where it was looked for."""
-    return demo_adapter(node) if file == DEMO else find(FOLDER, file, node)
+    return demo_adapter(node) if file == DEMO else find(IP_ADAPTERS, file, node)
 
 
 def about(adapter: Adapter) -> str:
@@ -134,10 +137,8 @@ class BlockWeights(io.ComfyNode):
     def execute(cls, layers, **sliders) -> io.NodeOutput:
         require_numbers("Block Weights", **sliders)
         weights = {(name, number, None): sliders[f"{name}_{number}"] for name, number in SDXL_BLOCKS}
-        try:
+        with naming("Block Weights"):
             return io.NodeOutput(weights | parse_weights(layers))
-        except ValueError as error:
-            raise named(error, "Block Weights") from error
 
 
 class StyleBlockIPAdapter(io.ComfyNode):
@@ -286,7 +287,7 @@ class StyleBlockIPAdapter(io.ComfyNode):
         check_window(start_percent, end_percent, NODE)
         for line in without_effect(preset, block_weights, content.strip(), content_scale, clip):
             logging.warning(f"{NODE}: {line}.")
-        try:
+        with naming(NODE):
             structure = cross_attention(model, adapter.projector.width, NODE)
             weights = chosen_weights(preset, block_weights, list(structure))
             window = Window(start_percent, end_percent, parse_curve(weight_curve))
@@ -298,8 +299,6 @@ class StyleBlockIPAdapter(io.ComfyNode):
                 embeds = without_text(embeds, adapter, content, content_scale, clip)
             away = None if negative is None else encoded(negative, clip_vision, crop, adapter, "negative")
             images = project_images(adapter, embeds, weights, structure, away)
-        except ValueError as error:
-            raise named(error, NODE) from error
         images = replace(images.scaled(weight), window=window, mask=mask)
         return io.NodeOutput(with_images(model, images), as_hooks(images))
 

@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..zsamb_core.prompts import prompt_lines
+from ._common import CATEGORY
 from ._host.batch_part import part_of_prompts
 from ._host.conditioning import encode_rows
 
@@ -13,7 +14,7 @@ class PromptSet(io.ComfyNode):
         return io.Schema(
             node_id="ZSAMB_PromptSet",
             display_name="Prompt Set",
-            category="style/Z-SAMB",
+            category=CATEGORY,
             description=(
                 "One prompt per line, each with the same style words behind it: the first line is the first"
                 " picture of the batch, and so on."
@@ -57,7 +58,7 @@ class PromptSetPart(io.ComfyNode):
         return io.Schema(
             node_id="ZSAMB_PromptSetPart",
             display_name="Prompt Set Part",
-            category="style/Z-SAMB",
+            category=CATEGORY,
             description=(
                 "The prompts of a part of a batch, after Rebatch Latents or Latent From Batch. A sampler by"
                 " itself gives every part the first prompts. Not needed where SharedAttention Patch or"

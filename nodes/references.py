@@ -6,14 +6,14 @@ from dataclasses import replace
 from comfy_api.latest import io, ui
 
 from ..zsamb_core.finite import require_finite, require_numbers
-from ..zsamb_core.options import PRESETS
-from ..zsamb_core.reference import Reference, StyleReference
+from ..zsamb_core.style_aligned.options import PRESETS
+from ..zsamb_core.style_aligned.reference import Reference, StyleReference
+from ._common import CATEGORY, SCALE, SHIFT, STYLE_REFERENCE, naming, tell_ignored
 from ._host.conditioning import one_prompt
 from ._host.first_forms import added_later
-from ._host.inversion import SAMPLERS, SCHEDULERS, invert
-from ._host.references import noised, recorded
 from ._host.sdxl import require_additive_noise, require_sdxl
-from .style_aligned import CATEGORY, SCALE, SHIFT, STYLE_REFERENCE, tell_ignored
+from ._host.style_aligned.inversion import SAMPLERS, SCHEDULERS, invert
+from ._host.style_aligned.references import noised, recorded
 
 OVERFLOW = (
     "The model overflows: try ComfyUI's options --force-fp32 or --force-upcast-attention, less cfg, or"
@@ -265,10 +265,8 @@ class RecordReference(io.ComfyNode):
         check_prompts(positive, negative, node)
         settings = {"steps": steps, "cfg": cfg, "sampler_name": sampler_name, "scheduler": scheduler}
         prompts = {"positive": positive, "negative": negative}
-        try:
+        with naming(node):
             path, out = recorded(model, latent_image, seed, denoise=denoise, **settings, **prompts)
-        except ValueError as error:
-            raise ValueError(f"{node}: {error}") from error
         require_finite(path.points, f"{node}: the picture that the model drew", OVERFLOW)
         return io.NodeOutput(StyleReference((Reference(path, positive, negative),)), out)
 
@@ -351,7 +349,7 @@ class WeighReference(io.ComfyNode):
             mask = mask.reshape(-1, *mask.shape[-2:])  # some nodes leave the batch out
         tell_ignored("Style Reference", preset, score_shift, score_scale)
         shift, scale = {"as the patch": (None, None), "custom": (score_shift, score_scale), **PRESETS}[preset]
-        try:
+        with naming("Style Reference"):
             changed = tuple(
                 replace(
                     r,
@@ -363,8 +361,6 @@ class WeighReference(io.ComfyNode):
                 )
                 for r in reference.references
             )
-        except ValueError as error:
-            raise ValueError(f"Style Reference: {error}") from error
         return io.NodeOutput(
             StyleReference(changed + (others.references if others is not None else ())),
             ui=None if mask is None else ui.PreviewMask(mask),

@@ -6,20 +6,15 @@ import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
-from ..zsamb_core.blend import counted
-from ..zsamb_core.score_picture import bars, matrix, stacked
-from ..zsamb_core.scores import balance, cosines, set_consistency, similarities, weighted_multi_style
-from ..zsamb_core.vision_model import OWN, PUBLISHED
-from ._host.folders import register
-from ._host.held import FOLDER, said_of, stamp_of
-from ._host.judges import RECOMMENDED, Judge, embed, embed_texts, folder_of, listed, load_judge
-from .blend import place, weight_rows
-from .style_aligned import CATEGORY
-from .style_embeds import named
+from ..zsamb_core.scores.judge import OWN, PUBLISHED
+from ..zsamb_core.scores.measures import balance, cosines, set_consistency, similarities, weighted_multi_style
+from ..zsamb_core.scores.picture import bars, matrix, stacked
+from ..zsamb_core.style_aligned.blend import counted
+from ._common import CATEGORY, VISION_MODEL, fingerprint_of, naming, place, problem_of, weight_rows
+from ._host.folders import TRANSFORMERS, register
+from ._host.scores.judges import RECOMMENDED, Judge, embed, embed_texts, folder_of, listed, load_judge
 
-# VISION_MODEL carries a _host.judges.Judge.
-VISION_MODEL = io.Custom("VISION_MODEL")
-register(FOLDER, ())
+register(TRANSFORMERS, ())
 MATRIX = 256
 PREPROCESSING = io.Combo.Input(
     "preprocessing",
@@ -73,19 +68,17 @@ class LoadVisionModel(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name):
-        return said_of(folder_of, name, "Load Vision Model")
+        return problem_of(folder_of, name, "Load Vision Model")
 
     @classmethod
     def execute(cls, name) -> io.NodeOutput:
         node = "Load Vision Model"
-        try:
+        with naming(node):
             return io.NodeOutput(load_judge(name, node))
-        except ValueError as error:
-            raise named(error, node) from error
 
     @classmethod
     def fingerprint_inputs(cls, name):
-        return stamp_of(folder_of, name, "Load Vision Model")
+        return fingerprint_of(folder_of, name, "Load Vision Model")
 
 
 class DINOStyleScore(io.ComfyNode):
@@ -148,7 +141,7 @@ class DINOStyleScore(io.ComfyNode):
         cls, vision_model: Judge, images, weights, preprocessing, references=None, baseline=None
     ) -> io.NodeOutput:
         node = "DINO Style Score"
-        try:
+        with naming(node):
             if len(images) < 2:
                 raise ValueError(f"images holds {len(images)} picture, expected a set of two at least")
             named_references = sorted((references or {}).items(), key=lambda i: place(i[0]))
@@ -158,8 +151,6 @@ class DINOStyleScore(io.ComfyNode):
             base = {} if baseline is None else {"baseline": baseline}
             found = embed(vision_model, {"images": images, **given, **base}, preprocessing)
             report, picture = scored(*found.split(sizes), shares)
-        except ValueError as error:
-            raise named(error, node) from error
         report = {"model": vision_model.name, "preprocessing": preprocessing, **report}
         weighted = report.get("weighted_multi_style", 0.0)
         shown = as_image(picture)
@@ -245,7 +236,7 @@ class CLIPScore(io.ComfyNode):
     @classmethod
     def execute(cls, vision_model: Judge, images, prompts, preprocessing) -> io.NodeOutput:
         node = "CLIP Score"
-        try:
+        with naming(node):
             lines = [line.strip() for line in prompts.splitlines() if line.strip()]
             if len(lines) not in (1, len(images)):
                 raise ValueError(
@@ -254,8 +245,6 @@ class CLIPScore(io.ComfyNode):
                 )
             texts, cut = embed_texts(vision_model, lines, node)
             found = cosines(embed(vision_model, {"images": images}, preprocessing), texts)
-        except ValueError as error:
-            raise named(error, node) from error
         own = found[:, 0] if len(lines) == 1 else found.diagonal()
         report = {
             "model": vision_model.name,

@@ -6,68 +6,25 @@ from comfy_api.latest import io
 
 from ..zsamb_core.finite import require_numbers
 from ..zsamb_core.layers import left_alone, parse_blocks
-from ..zsamb_core.options import PRESETS, AdaIN, Share, authors_preset
+from ..zsamb_core.style_aligned.options import PRESETS, AdaIN, Share, authors_preset
+from ._common import (
+    AUTO,
+    CATEGORY,
+    CUSTOM,
+    END,
+    SCALE,
+    SHIFT,
+    START,
+    STYLE_REFERENCE,
+    check_window,
+    naming,
+    tell_ignored,
+)
 from ._host.first_forms import added_later
 from ._host.sdxl import attention_layers, require_sdxl
-from ._host.style_aligned import style_options, with_style
+from ._host.style_aligned.patch import style_options, with_style
 
-# STYLE_REFERENCE carries a zsamb_core.reference.StyleReference, immutable: paths x(sigma), their
-# conditionings, weights, shifts and scales.
-STYLE_REFERENCE = io.Custom("STYLE_REFERENCE")
-CATEGORY = "style/Z-SAMB"
 REFERENCE, EVERYONE = "reference", "all pictures"
-AUTO, CUSTOM = "auto", "custom"
-SHIFT = io.Float.Input(
-    "score_shift",
-    default=0.6931,
-    min=-5.0,
-    max=5.0,
-    step=0.0001,
-    round=0.0001,
-    tooltip=(
-        "With preset custom: added to the attention logits of the reference. ln 2 = 0.6931 counts it twice,"
-        " ln m counts it m times."
-    ),
-)
-SCALE = io.Float.Input(
-    "score_scale",
-    default=1.0,
-    min=0.0,
-    max=2.0,
-    step=0.05,
-    tooltip=(
-        "With preset custom: multiplies the attention logits of the reference. Below 1 it is seen more"
-        " vaguely, the authors' means against copying a famous picture."
-    ),
-)
-START = io.Float.Input(
-    "start_percent",
-    default=0.0,
-    min=0.0,
-    max=1.0,
-    step=0.01,
-    advanced=True,
-    tooltip="From which part of the schedule on. 0: from the first step.",
-)
-END = io.Float.Input(
-    "end_percent",
-    default=1.0,
-    min=0.0,
-    max=1.0,
-    step=0.01,
-    advanced=True,
-    tooltip="Up to which part of the schedule. 1: to the last step.",
-)
-
-
-def check_window(start: float, end: float, node: str) -> None:
-    """Raises ValueError unless both are numbers and the start is before the end."""
-    require_numbers(node, start_percent=start, end_percent=end)
-    if start >= end:
-        raise ValueError(
-            f"{node}: start_percent is {start:g} and end_percent {end:g}, expected the start before the end."
-            " 0 and 1 are the whole schedule."
-        )
 
 
 class SharedAttention(io.ComfyNode):
@@ -256,28 +213,12 @@ class SharedAttention(io.ComfyNode):
         )
 
 
-def tell_ignored(node: str, preset: str, shift: float, scale: float) -> None:
-    """Log a score shift or scale that was typed beside a preset, which does not read it."""
-    typed = [
-        f"{field.id} {value:g}"
-        for field, value in ((SHIFT, shift), (SCALE, scale))
-        if value not in (field.default, *PRESETS.get(preset, ()))
-    ]
-    if preset != CUSTOM and typed:
-        logging.warning(
-            f"{node}: {' and '.join(typed)} do{'' if len(typed) > 1 else 'es'} nothing with preset {preset}."
-            f" Choose preset {CUSTOM}."
-        )
-
-
 def sharing_layers(model, node: str, blocks: str, only_self_level: float):
     """The layers that share, None for all. Raises ValueError for unknown blocks."""
     layers = attention_layers(model)
-    try:
+    with naming(node):
         named = parse_blocks(blocks, dict.fromkeys(layer[:2] for layer in layers))
         alone = left_alone(layers, only_self_level)
-    except ValueError as error:
-        raise ValueError(f"{node}: {error}") from error
     chosen = frozenset(layer for layer in layers if layer[:2] in named and layer not in alone)
     return None if len(chosen) == len(layers) else chosen
 

@@ -7,33 +7,19 @@ from functools import partial
 
 from comfy_api.latest import io
 
-from ..zsamb_core.content import mask_content, project_out, subtract
 from ..zsamb_core.finite import require_numbers
-from ..zsamb_core.image_crops import CROPS
+from ..zsamb_core.instantstyle.content import mask_content, project_out, subtract
+from ..zsamb_core.instantstyle.style_embeds import StyleEmbeds, load_embeds, save_embeds
 from ..zsamb_core.numbers import doubt, numbers
-from ..zsamb_core.style_embeds import StyleEmbeds, load_embeds, save_embeds
+from ._common import CATEGORY, CROP, STYLE_EMBEDS, fingerprint_of, naming
 from ._host.folders import files, find, name_in, places_for, register
-from ._host.held import stamp_of
-from ._host.text_space import content_of_text
-from ._host.vision import encode_images
-from .style_aligned import CATEGORY
+from ._host.instantstyle.text_space import content_of_text
+from ._host.instantstyle.vision import encode_images
 
-# STYLE_EMBEDS carries a zsamb_core.style_embeds.StyleEmbeds, immutable.
-STYLE_EMBEDS = io.Custom("STYLE_EMBEDS")
 FOLDER = "style_embeds"
 register(FOLDER, (".safetensors",), saved=True)
 PREFIX = "style"  # of saved files
 SUBTRACT, PROJECT, MASK = "subtract", "project out", "mask"
-CROP = io.Combo.Input(
-    "crop",
-    options=list(CROPS),
-    default="centre",
-    tooltip=(
-        "How a picture becomes the encoder's square. centre: its middle, as the encoder was trained. pad: all"
-        " of it, with borders. squash: all of it, distorted. tiles: squares of half its shorter side, seen"
-        " larger: more brushwork, less of what it shows."
-    ),
-)
 
 
 class EncodeStyleImages(io.ComfyNode):
@@ -71,11 +57,9 @@ class EncodeStyleImages(io.ComfyNode):
     def execute(cls, clip_vision, image, weights, crop, others=None) -> io.NodeOutput:
         node = "Encode Style Images"
         counts = parse_numbers(weights, len(image), node)
-        try:
+        with naming(node):
             embeds = encode_images(clip_vision, image, crop, node, counts)
             return io.NodeOutput(embeds if others is None else embeds.joined(others))
-        except ValueError as error:
-            raise named(error, node) from error
 
 
 def parse_numbers(text: str, count: int, node: str) -> tuple[float, ...]:
@@ -93,11 +77,6 @@ def parse_numbers(text: str, count: int, node: str) -> tuple[float, ...]:
     if said := doubt(text):
         logging.warning(f"{node}: weights {said}")
     return found * (count if len(found) == 1 else 1)
-
-
-def named(error: ValueError, node: str) -> ValueError:
-    """The error with the node's name before it, once."""
-    return error if str(error).startswith(node) else ValueError(f"{node}: {error}")
 
 
 class SubtractContent(io.ComfyNode):
@@ -175,10 +154,8 @@ class SubtractContent(io.ComfyNode):
                 f"{node}: {'both' if clip else 'neither'} of clip and content_embeds connected, expected one:"
                 " clip to describe the content in words, or content_embeds to show it."
             )
-        try:
+        with naming(node):
             return io.NodeOutput(without_content(embeds, method, scale, content, clip, content_embeds, node))
-        except ValueError as error:
-            raise named(error, node) from error
 
 
 def without_content(embeds: StyleEmbeds, method, scale, content, clip, content_embeds, node) -> StyleEmbeds:
@@ -249,14 +226,12 @@ class LoadStyleEmbeds(io.ComfyNode):
     @classmethod
     def execute(cls, file) -> io.NodeOutput:
         node = "Load Style Embeds"
-        try:
+        with naming(node):
             return io.NodeOutput(load_embeds(find(FOLDER, file, node)))
-        except ValueError as error:
-            raise named(error, node) from error
 
     @classmethod
     def fingerprint_inputs(cls, file):
-        return stamp_of(partial(find, FOLDER), file, "Load Style Embeds")
+        return fingerprint_of(partial(find, FOLDER), file, "Load Style Embeds")
 
 
 NODES = [EncodeStyleImages, SubtractContent, SaveStyleEmbeds, LoadStyleEmbeds]

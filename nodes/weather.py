@@ -5,12 +5,11 @@ import logging
 
 from comfy_api.latest import io
 
+from ..zsamb_core.context.weather import FIELDS, IMPERIAL, METRIC, TEMPLATE, check_template, in_words
+from ..zsamb_core.context.weather_services import OPEN_METEO, OPENWEATHERMAP, Unreachable, read_place
 from ..zsamb_core.finite import require_numbers
-from ..zsamb_core.weather import FIELDS, IMPERIAL, METRIC, TEMPLATE, check_template, in_words
-from ..zsamb_core.weather_services import OPEN_METEO, OPENWEATHERMAP, Unreachable, read_place
-from ._host.weather import KEY, KEY_FILE, stamp, weather_of
-from .context_models import CONTEXT
-from .style_embeds import named
+from ._common import CONTEXT
+from ._host.context.weather import KEY, KEY_FILE, stamp, weather_of
 
 
 class DescribeWeather(io.ComfyNode):
@@ -111,7 +110,7 @@ class DescribeWeather(io.ComfyNode):
             report = {"source": "offline", "warnings": [str(error)]}
             return io.NodeOutput(" ".join(offline.split()), json.dumps(report, ensure_ascii=False))
         except ValueError as error:
-            raise named(error, node) from None
+            raise ValueError(f"{node}: {error}") from None
         report = {**found.weather.as_dict(), "asked": round(found.at), "warnings": []}
         return io.NodeOutput(in_words(found.weather, template, units), json.dumps(report, ensure_ascii=False))
 

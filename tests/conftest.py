@@ -18,7 +18,7 @@ if os.environ.get("COMFYUI_PATH"):
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """Folders by kind: blip, whisper, english (a Whisper of English alone), clap, fused, t5."""
-    from tools import tiny_models
+    from tools.hosting import tiny_models
 
     root = tmp_path_factory.mktemp("tiny")
     return {

@@ -15,7 +15,7 @@ def lacking(what: str) -> NoReturn:
 
 def need_browser() -> None:
     """Playwright and a Chromium for it."""
-    from tools.browser import CHROMIUM
+    from tools.hosting.browser import CHROMIUM
 
     try:
         import playwright  # noqa: F401

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from .folder_limits import refuse_files, refuse_larger, refuse_numbers, weights_of
-from .json_file import read_settings
-from .said import quoted, short
+from .files.folder_limits import refuse_files, refuse_larger, refuse_numbers, weights_of
+from .files.json_file import read_settings
+from .messages import quoted, short
 
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model")
 # From the disk alone, and none of the code that a folder may bring is run.

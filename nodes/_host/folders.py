@@ -9,7 +9,10 @@ from pathlib import Path
 
 import folder_paths
 
-from ...zsamb_core.said import quoted, short
+from ...zsamb_core.files.json_file import read_settings
+from ...zsamb_core.messages import quoted, short
+
+TRANSFORMERS = "transformers"  # the folder type
 
 
 def register(name: str, extensions: tuple[str, ...], saved: bool = False) -> None:
@@ -70,3 +73,37 @@ def numbered(stem: str, file: str) -> re.Match[str] | None:
 def name_in(name: str, path: Path) -> str:
     """As the loaders list a file that was saved."""
     return path.relative_to(Path(folder_paths.get_output_directory()) / name).as_posix()
+
+
+def model_folders(kinds) -> list[str]:
+    """The folders ``model`` or ``author/model`` of these model types under the transformers folders; no
+    deeper, since the host asks at every start and refresh.
+    """
+    found = set()
+    for root in map(Path, folder_paths.get_folder_paths(TRANSFORMERS)):
+        for pattern in ("*/config.json", "*/*/config.json"):
+            for config in root.glob(pattern):
+                try:
+                    kind = read_settings(config.parent, config.name).get("model_type")
+                except ValueError:
+                    continue
+                if isinstance(kind, str) and kind in kinds:
+                    found.add(config.parent.relative_to(root).as_posix())
+    return sorted(found)
+
+
+def model_folder(name: str, node: str, example: str, file: str = "config.json") -> Path:
+    """Raises ValueError that lists where it was looked for. ``example``: what to get, from Hugging Face."""
+    roots = folder_paths.get_folder_paths(TRANSFORMERS)
+    if Path(name).anchor or ".." in Path(name).parts:
+        raise ValueError(
+            f"{node}: the name {quoted(name)} leads elsewhere, expected a folder in {', '.join(roots)}."
+        )
+    for root in roots:
+        if (Path(root) / name / file).is_file():
+            return Path(root) / name
+    raise ValueError(
+        f"{node}: the folder {quoted(name)} with a {file} was not found, expected it in one of"
+        f" {', '.join(roots)}."
+        f" {example}"
+    )

@@ -12,7 +12,7 @@ take_away()
 @pytest.fixture(scope="module")
 def servers(hurry):
     """Two of them."""
-    from tests.core.strange_server import strange_server
+    from tests.core.headless.strange_server import strange_server
 
     with strange_server() as one, strange_server() as two:
         yield one, two
@@ -21,7 +21,7 @@ def servers(hurry):
 @pytest.fixture(scope="module")
 def hurry():
     """Waiting for a server takes no time."""
-    from zsamb_core import client, pool
+    from zsamb_core.headless import client, pool
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(client, "PAUSE", 0.01)
@@ -42,7 +42,7 @@ def server(servers):
 @pytest.fixture
 def batch(tmp_path, capsys):
     """``batch(rows, server, ...)`` runs them, and returns code, out, err and what is complete."""
-    from tests.core.batches import Batch, refuse_ugly
+    from tests.core.headless.batches import Batch, refuse_ugly
 
     def done(rows, *servers):
         this = Batch(tmp_path, rows)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.core.strange_server import WORKFLOW, strange_server
-from zsamb_core import run
+from tests.core.headless.strange_server import WORKFLOW, strange_server
 from zsamb_core.console import say, show_step, take_any_text, tell
+from zsamb_core.headless import run
 
 NAMES = [
     "plain", "caf\xe9", "\u732b \u9ce5", "\u043a\u043e\u0448\u043a\u0430", "\u05d7\u05ea\u05d5\u05dc",
@@ -90,7 +90,7 @@ def test_a_closed_stdout_does_not_stop_a_batch(args):
     """As by ``| head -n 1``."""
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "zsamb_core.run", *args]
+    command = [sys.executable, "-m", "zsamb_core.headless.run", *args]
     done = subprocess.run(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, timeout=60)
     os.close(write)
     said = done.stderr.decode()

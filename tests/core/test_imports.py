@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 # What the requirements of every ComfyUI from 0.24.1 to the newest name, as it is imported: no torchaudio.
 REQUIRED = {
@@ -17,9 +19,9 @@ HOST = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "nodes", "serve
 
 def test_the_core_needs_no_host_and_no_transformers():
     code = (
-        "import sys; sys.path[:0] = ['.']; import zsamb_core.attention, zsamb_core.inversion,"
-        " zsamb_core.reference, zsamb_core.options, zsamb_core.prompts; print([m for m in ('comfy',"
-        " 'transformers', 'PIL', 'scipy') if m in sys.modules])"
+        "import sys; sys.path[:0] = ['.']; import zsamb_core.prompts; from zsamb_core.style_aligned import"
+        " attention, inversion, options, reference;"
+        " print([m for m in ('comfy', 'transformers', 'PIL', 'scipy') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
@@ -43,6 +45,54 @@ def test_nothing_is_imported_that_a_comfyui_may_lack():
         allowed |= HOST if "zsamb_core" not in file.parts else set()
         assert set(imported(file)) <= allowed, file
     assert len(shipped) > 60 and "torchaudio" not in REQUIRED
+
+
+# Which wing may import which. All may import what lies beside the wings.
+WINGS = {
+    "style_aligned": set(),
+    "instantstyle": set(),
+    "context": {"scores"},  # music's labels are found by cosines
+    "scores": set(),
+    "headless": set(),
+}
+HOST_WINGS = {"style_aligned": set(), "instantstyle": {"style_aligned"}, "context": set(), "scores": set()}
+COMMANDS = {"__main__", "cli", "run"}
+
+
+def imports_within(folder):
+    """(importing file, what it imports) for all imports within a folder, both as parts of the path below."""
+    own = folder.relative_to(ROOT).parts
+    for file in folder.rglob("*.py"):
+        package = file.relative_to(ROOT).parts[:-1]
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom):
+                continue
+            start = package[: len(package) - node.level + 1] if node.level else ()
+            parts = (*start, *(node.module.split(".") if node.module else ()))
+            for name in node.names:
+                full = (*parts, name.name)
+                if full[: len(own)] == own:
+                    yield file.relative_to(folder).with_suffix("").parts, full[len(own) :]
+
+
+@pytest.mark.parametrize(("folder", "wings"), [("zsamb_core", WINGS), ("nodes/_host", HOST_WINGS)])
+def test_wings_import_what_they_may(folder, wings):
+    found = list(imports_within(ROOT / folder))
+    folders = {p.name for p in (ROOT / folder).iterdir() if p.is_dir() and p.name != "__pycache__"}
+    assert folders - {"files"} == set(wings) and len(found) > 50
+    for (room, *_), (other, *_) in found:
+        if room in wings:
+            assert other not in wings or other == room or other in wings[room], f"{room} imports {other}"
+        elif room not in COMMANDS:  # what lies beside the wings knows of none
+            assert other not in wings, f"{room} imports {other}"
+
+
+def test_no_node_imports_from_another():
+    """What nodes share is in files whose names begin with an underscore."""
+    found = list(imports_within(ROOT / "nodes"))
+    assert len(found) > 100
+    for (file, *_), (other, *_) in found:
+        assert other.startswith("_") or file == "_host", f"nodes/{file}.py imports {other}"
 
 
 def test_python_files_are_ascii():

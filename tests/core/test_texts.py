@@ -2,7 +2,9 @@
 
 import pytest
 
-from zsamb_core import answers, names, said, texts
+from zsamb_core import messages as said
+from zsamb_core import texts
+from zsamb_core.headless import answers, names
 
 
 def test_what_moves_a_cursor_or_turns_a_line_is_shown_as_an_escape():

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from demo.descriptor import consistency, descriptor
 from demo.objects import OBJECTS
 from demo.pictures import draw
 from demo.styles import HELD_OUT, STYLES, random_style, too_close
-from tools import host, workflows
+from demo.training.descriptor import consistency, descriptor
+from tools.hosting import host, workflows
 
 
 def test_comfyui_path_must_be_a_comfyui(monkeypatch, tmp_path):
@@ -90,7 +90,7 @@ def test_the_demo_twin_differs_in_loader_and_sizes_alone():
 
 
 def test_a_twin_is_printed(capsys, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["tools.workflows", "instantstyle"])
+    monkeypatch.setattr("sys.argv", ["tools.hosting.workflows", "instantstyle"])
     workflows.main()
     assert json.loads(capsys.readouterr().out) == workflows.demo_twin(workflows.load("instantstyle"))
 

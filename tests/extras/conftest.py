@@ -24,8 +24,8 @@ def closed(monkeypatch):
 
 @pytest.fixture(scope="session")
 def pack():
-    from demo.hosting import import_host
-    from demo.measure import load_pack
+    from demo.training.hosting import import_host
+    from demo.training.measure import load_pack
 
     import_host()
     return load_pack()

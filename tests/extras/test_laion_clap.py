@@ -8,10 +8,10 @@ import pytest
 import torch
 import transformers
 
-from tools.tiny_models import save_roberta_tokenizer
-from zsamb_core import laion_checkpoint
-from zsamb_core.laion_checkpoint import load_laion_clap
-from zsamb_core.music import SHIPPED, embed_track, matches, read_label_sets
+from tools.hosting.tiny_models import save_roberta_tokenizer
+from zsamb_core.context import laion_clap as laion_checkpoint
+from zsamb_core.context.laion_clap import load_laion_clap
+from zsamb_core.context.music import SHIPPED, embed_track, matches, read_label_sets
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_a_mood_round_trip(saved, words):
 
 def test_through_the_nodes(pack, models_in, saved, words):
     (models_in / "clap" / "plain.pt").symlink_to(saved[False][1])
-    loader, node = pack.nodes.context_models.LoadMusicModel, pack.nodes.senses.DescribeMusic
+    loader, node = pack.nodes.context_models.LoadMusicModel, pack.nodes.describe.DescribeMusic
     assert loader.define_schema().inputs[0].options == ["laion/clap-htsat-unfused", "plain.pt"]
     with pytest.raises(ValueError, match="'FacebookAI/roberta-base' with a vocab.json was not found"):
         loader.execute("plain.pt")

@@ -7,9 +7,9 @@ import pytest
 import torch
 import whisper
 
-from zsamb_core.openai_whisper import load_openai_whisper
-from zsamb_core.speech import LANGUAGES, RATE, TEMPERATURES, audible, load_whisper, transcribe
-from zsamb_core.waveform import floor_of
+from zsamb_core.context.openai_whisper import load_openai_whisper
+from zsamb_core.context.speech import LANGUAGES, RATE, TEMPERATURES, audible, load_whisper, transcribe
+from zsamb_core.context.waveform import floor_of
 
 MULTILINGUAL, ENGLISH = 51865, 51864
 
@@ -156,11 +156,11 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
 
 def test_the_format_decides_in_the_node(pack, models_in, tiny):
     """A file and a folder in the same list, each by its own package, through the nodes."""
-    from tools.tiny_models import save_whisper
+    from tools.hosting.tiny_models import save_whisper
 
     (models_in / "whisper" / "tiny.pt").write_bytes(tiny.read_bytes())
     save_whisper(models_in / "transformers" / "openai" / "tiny")
-    loader, node = pack.nodes.context_models.LoadSpeechModel, pack.nodes.senses.TranscribeSpeech
+    loader, node = pack.nodes.context_models.LoadSpeechModel, pack.nodes.describe.TranscribeSpeech
     assert loader.define_schema().inputs[0].options == ["openai/whisper-small", "openai/tiny", "tiny.pt"]
     audio = {"waveform": sound(3)[None, None].repeat(1, 2, 1), "sample_rate": RATE}
     for name, load in (("tiny.pt", load_openai_whisper), ("openai/tiny", load_whisper)):

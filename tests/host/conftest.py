@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from demo.hosting import import_host
-from demo.measure import load_pack
+from demo.training.hosting import import_host
+from demo.training.measure import load_pack
 from tests.absent import given_back, take_away
 
 if not os.environ.get("COMFYUI_PATH"):
@@ -35,12 +35,12 @@ def inference():
 @pytest.fixture(scope="session")
 def context_models(pack, tiny):
     """A tiny model of each kind: caption, speech, music, summary."""
-    host = pack.nodes._host.context_models
+    host = pack.nodes._host.context.models
     kinds = {"caption": "blip", "speech": "whisper", "music": "clap", "summary": "t5"}
     with torch.inference_mode():
         loaded = {name: getattr(host, name.upper()).load(tiny[kind]) for name, kind in kinds.items()}
         return {
-            name: host.ContextModel(name, model, pack.nodes._host.held.hold(model.model))
+            name: host.ContextModel(name, model, pack.nodes._host.memory.managed(model.model))
             for name, model in loaded.items()
         }
 
@@ -48,7 +48,7 @@ def context_models(pack, tiny):
 @pytest.fixture
 def two_temperatures(pack, monkeypatch):
     """A random Whisper is never sure of itself, and would go through all six at every window."""
-    monkeypatch.setattr(pack.zsamb_core.speech, "TEMPERATURES", (0.0, 0.4))
+    monkeypatch.setattr(pack.zsamb_core.context.speech, "TEMPERATURES", (0.0, 0.4))
 
 
 @dataclass

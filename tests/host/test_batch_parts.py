@@ -136,7 +136,7 @@ def test_masks_of_references_go_by_the_parts(demo, reference, other, four):
 
 
 def test_masks_of_style_images_go_by_the_parts(demo, pack, four, tmp_path):
-    from .styling import make_adapter, make_embeds, styled
+    from .style_aligned.styling import make_adapter, make_embeds, styled
 
     masks = torch.rand(4, 16, 16, generator=torch.Generator().manual_seed(1)).round()
     adapter = make_adapter(pack, demo.model, tmp_path / "adapter.safetensors")
@@ -182,8 +182,8 @@ def test_pictures_at_once_draw_the_same_set(demo, reference, four, mode, at_once
 
 
 def test_pictures_at_once_with_masks_controlnets_and_style_images(demo, pack, reference, four, tmp_path):
-    from .styling import make_adapter, make_embeds, styled
-    from .test_together_inputs import control_net, controlled
+    from .style_aligned.styling import make_adapter, make_embeds, styled
+    from .style_aligned.test_together_inputs import control_net, controlled
 
     masks = torch.rand(4, 16, 16, generator=torch.Generator().manual_seed(1)).round()
     adapter = make_adapter(pack, demo.model, tmp_path / "adapter.safetensors")
@@ -206,11 +206,11 @@ def test_pictures_at_once_with_masks_controlnets_and_style_images(demo, pack, re
 def test_the_memory_that_is_asked_for_is_that_of_the_pictures_at_once(pack, at_once, rows):
     """And of two rows for what the first picture, in parts the reference, leaves in the layers."""
     host = pack.nodes._host
-    options = pack.zsamb_core.options.StyleOptions(at_once=at_once)
-    run = host.style_call.Run(options, batch=6, size=(8, 8), start=9.0, end=0.0, patches={})
-    asked = host.style_aligned.count_references(
+    options = pack.zsamb_core.style_aligned.options.StyleOptions(at_once=at_once)
+    run = host.style_aligned.call.Run(options, batch=6, size=(8, 8), start=9.0, end=0.0, patches={})
+    asked = host.style_aligned.patch.count_references(
         lambda model, shape, **_: shape, None, [6, 4, 8, 8],
-        model_options={"transformer_options": {host.style_call.RUN: run}},
+        model_options={"transformer_options": {host.style_aligned.call.RUN: run}},
     )  # fmt: skip
     assert asked == [rows, 4, 8, 8]
 
@@ -238,7 +238,7 @@ def test_pictures_at_once_and_all_pictures_exclude_each_other(demo):
 
 def test_what_hears_one_layer_of_the_whole_batch_refuses_parts_of_it(demo, reference, four):
     """Self-Attention Guidance blurs by what the layer's last call saw: the last pictures alone."""
-    from .test_together_guidance import self_attention_guided
+    from .style_aligned.test_together_guidance import self_attention_guided
 
     guided = self_attention_guided(demo.model, 0.5)
     for ref in (None, reference):
@@ -339,7 +339,7 @@ def test_parts_from_prompts_alone_are_warned_of(demo, reference, four, told):
 
 def test_context_windows_over_the_batch_have_each_picture_s_prompt(demo, reference):
     """Three prompts for six pictures: the host by itself cuts only what has a row for every picture."""
-    from .test_style_images import windows
+    from .instantstyle.test_style_images import windows
 
     three = demo.prompts("a cat", "a house", "a boat")
     model = demo.patched(reference=reference)

@@ -13,7 +13,7 @@ def test_the_unet_has_sdxl_s_attention_blocks(demo):
 
 
 def test_weights_are_fp16_and_small():
-    from demo.hosting import WEIGHTS
+    from demo.training.hosting import WEIGHTS
 
     files = list(WEIGHTS.glob("*.safetensors"))
     assert {f.name for f in files} >= {"unet.safetensors", "text.safetensors", "vae.safetensors"}
@@ -60,7 +60,7 @@ def test_vae_encode_and_decode_nodes(demo, star):
 
 def test_the_adapter_carries_the_style_of_a_picture_through_output_5(demo, four, star):
     """And not through SDXL's style block, which this UNet hardly uses; demo/README.md says so."""
-    from demo.descriptor import similarity
+    from demo.training.descriptor import similarity
 
     nodes = demo.pack.nodes.ip_adapter
     adapter, about = nodes.LoadIPAdapter.execute("demo IP-Adapter").result
@@ -68,7 +68,7 @@ def test_the_adapter_carries_the_style_of_a_picture_through_output_5(demo, four,
     vision = demo.pack.nodes.demo_model.LoadDemoModel.execute().result[3]
 
     def alike(block):
-        weights = demo.pack.zsamb_core.adapter_blocks.parse_weights(f"{block} = 1")
+        weights = demo.pack.zsamb_core.instantstyle.blocks.parse_weights(f"{block} = 1")
         model = nodes.StyleBlockIPAdapter.execute(
             demo.model, adapter, star, 1.0, "style", "centre", 0.0, 1.0, "1", "", 0.5, vision,
             block_weights=weights,

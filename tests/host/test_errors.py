@@ -199,4 +199,4 @@ def test_tiles_stacked_on_the_batch_are_refused_from_prompts_only(demo, four):
 
 def test_a_scheduler_without_levels_is_named(pack, demo):
     with pytest.raises(ValueError, match="the scheduler kl_optimal has no noise level"):
-        pack.nodes._host.inversion.inversion_sigmas(demo.model, "kl_optimal", 1)
+        pack.nodes._host.style_aligned.inversion.inversion_sigmas(demo.model, "kl_optimal", 1)

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 import torch
 
-from .styling import block_weights, make_adapter, make_embeds, styled
-from .test_vision import twins
+from .instantstyle.test_vision import twins
+from .style_aligned.styling import block_weights, make_adapter, make_embeds, styled
 
 pytestmark = pytest.mark.host
 VALUES = [float("nan"), float("inf"), float("-inf")]
@@ -131,7 +131,7 @@ def test_style_images_and_their_masks_are_refused(pack, demo, encoder, silent, s
     embeds = make_embeds(pack)
     with pytest.raises(ValueError, match="StyleBlockIPAdapter: the mask input has 1 of 64"):
         styled(pack, demo.model, adapter, embeds, mask=broken(torch.ones(1, 8, 8), value))
-    vision = pack.nodes._host.vision
+    vision = pack.nodes._host.instantstyle.vision
     for name in ("image", "negative"):
         with pytest.raises(ValueError, match=f"StyleBlockIPAdapter: the {name} input has 1 of"):
             vision.encode_images(encoder, broken(star, value), "centre", "StyleBlockIPAdapter", name=name)

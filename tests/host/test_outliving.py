@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .styling import make_adapter, make_embeds, styled
+from .style_aligned.styling import make_adapter, make_embeds, styled
 
 pytestmark = pytest.mark.host
 
@@ -48,7 +48,7 @@ def test_what_is_kept_of_a_model_call_is_allocated_in_a_pause(pack, demo, refere
     allocated, features, placed = Allocated(), [], []
     for module in (host.outliving, host.style_layers, host.style_images):
         monkeypatch.setattr(module, "outliving", allocated.pause)
-    clear, get = host.style_call.Bank.clear, host.style_images.Call.placed
+    clear, get = host.style_aligned.call.Bank.clear, host.instantstyle.style_images.Call.placed
 
     def noted_clear(bank):
         features.extend(f for _, _, found in bank._held.values() for f in found.values())
@@ -58,8 +58,8 @@ def test_what_is_kept_of_a_model_call_is_allocated_in_a_pause(pack, demo, refere
         placed.append(get(call, key, make))
         return placed[-1]
 
-    monkeypatch.setattr(host.style_call.Bank, "clear", noted_clear)
-    monkeypatch.setattr(host.style_images.Call, "placed", noted_get)
+    monkeypatch.setattr(host.style_aligned.call.Bank, "clear", noted_clear)
+    monkeypatch.setattr(host.instantstyle.style_images.Call, "placed", noted_get)
     adapter = make_adapter(pack, demo.model, tmp_path / "a.safetensors")
     images = make_embeds(pack, count=2, weights=(1.0, 2.0))
     model = styled(pack, demo.model, adapter, images, mask=torch.ones(1, 8, 8))[0]

@@ -97,7 +97,7 @@ def test_several_prompts_for_one_picture(demo, star, four, said):
 
 
 def test_decimal_commas(demo, pack, star, tmp_path, said):
-    from .styling import make_adapter, make_embeds, styled
+    from .style_aligned.styling import make_adapter, make_embeds, styled
 
     adapter = make_adapter(pack, demo.model, tmp_path / "adapter.safetensors")
     styled(pack, demo.model, adapter, make_embeds(pack), weight_curve="0,5")

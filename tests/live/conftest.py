@@ -32,8 +32,8 @@ def stand_ins(server, tiny):
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory, weather):
-    from tools.host import find_host
-    from tools.server import Server
+    from tools.hosting.host import find_host
+    from tools.hosting.server import Server
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**weather.environment(), "OPENWEATHERMAP_API_KEY": WEATHER_KEY}.items():

@@ -22,8 +22,8 @@ from typing import Any
 
 import psutil
 
-from tools import workflows
-from tools.server import Server
+from tools.hosting import workflows
+from tools.hosting.server import Server
 
 Prompt = dict[str, Any]
 WAITING = 3  # runs in the queue at a time
@@ -290,8 +290,8 @@ class Soak:
 def main() -> None:
     from tests.live.stand_ins import save_all
     from tests.weather_server import weather_server
-    from tools import tiny_models
-    from tools.host import find_host
+    from tools.hosting import tiny_models
+    from tools.hosting.host import find_host
 
     parser = argparse.ArgumentParser(prog="nox -s soak --", description=__doc__)
     parser.add_argument("--runs", type=int, default=300)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from tests.host.adapters import base_projector, flat, rand
 from tests.sounds import music, speech_file, write_wav
-from tools.host import find_host
+from tools.hosting.host import find_host
 
 START = """
 import sys

@@ -16,10 +16,10 @@ import pathspec
 import pytest
 
 from tests.lacking import lacking
-from tools import server as server_module
-from tools import snapshot
-from tools.host import find_host
-from tools.server import Server, ServerError
+from tools.derive import snapshot
+from tools.hosting import server as server_module
+from tools.hosting.host import find_host
+from tools.hosting.server import Server, ServerError
 
 if sys.version_info >= (3, 11):
     import tomllib

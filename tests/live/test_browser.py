@@ -9,8 +9,8 @@ import pytest
 
 from tests.lacking import need_browser
 from tests.live import shipped_forms
-from tools import workflows
-from tools.browser import as_prompt, open_page, reload, show, show_api
+from tools.hosting import workflows
+from tools.hosting.browser import as_prompt, open_page, reload, show, show_api
 
 pytestmark = pytest.mark.live
 NAMES = sorted(path.stem for path in workflows.FOLDER.glob("*.json"))

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from tests.lacking import need_browser
-from tools import workflows
-from tools.browser import as_prompt, open_page, reload, show
+from tools.hosting import workflows
+from tools.hosting.browser import as_prompt, open_page, reload, show
 
 pytestmark = pytest.mark.live
 # What a user means by it, by node and output. All other outputs pass nothing on, and what needs them says so.

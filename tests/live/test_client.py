@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools import workflows
-from zsamb_core import client as client_module
-from zsamb_core.client import Client, Refused
+from tools.hosting import workflows
+from zsamb_core.headless import client as client_module
+from zsamb_core.headless.client import Client, Refused
 
 pytestmark = pytest.mark.live
-MODULE = [sys.executable, "-m", "zsamb_core.run"]
+MODULE = [sys.executable, "-m", "zsamb_core.headless.run"]
 LONG = ["--set", "KSampler.steps=400"]  # a run that is still going when something happens to it
 
 
@@ -102,8 +102,8 @@ def styles(tmp_path):
 @pytest.fixture
 def other(tmp_path):
     """A server of the test's own, which may be killed."""
-    from tools.host import find_host
-    from tools.server import Server
+    from tools.hosting.host import find_host
+    from tools.hosting.server import Server
 
     with Server(find_host(), tmp_path / "other") as server:
         yield server

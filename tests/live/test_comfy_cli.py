@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tools import workflows
+from tools.hosting import workflows
 
 pytestmark = pytest.mark.live
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from tests.sounds import music, speech_file, write_wav
 from tests.weather_server import METEO, OWM
-from tools import workflows
-from tools.server import ServerError
+from tools.hosting import workflows
+from tools.hosting.server import ServerError
 
 from .conftest import WEATHER_KEY
 
@@ -80,11 +80,11 @@ def expected(files, tiny):
     """The sources by the core alone, from the same files."""
     import wave
 
-    from zsamb_core.caption import as_sentence, load_caption_model
-    from zsamb_core.clap import load_clap
-    from zsamb_core.music import SHIPPED, embed_track, matches, read_label_sets, sentence
-    from zsamb_core.speech import RATE, load_whisper, transcribe
-    from zsamb_core.waveform import tracks
+    from zsamb_core.context.caption import as_sentence, load_caption_model
+    from zsamb_core.context.clap import load_clap
+    from zsamb_core.context.music import SHIPPED, embed_track, matches, read_label_sets, sentence
+    from zsamb_core.context.speech import RATE, load_whisper, transcribe
+    from zsamb_core.context.waveform import tracks
 
     def sound(path, rate):
         with wave.open(str(path)) as file:
@@ -108,7 +108,7 @@ def expected(files, tiny):
 
 
 def test_the_whole_graph(server, weather, files, tiny):
-    from zsamb_core.fusion import escape
+    from zsamb_core.context.fusion import escape
 
     weather.answers["/data/2.5/weather"] = [(429, {}), (200, OWM)]
     pictures = server.run(graph())

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools import blends, demo, sets
-from tools.host import find_host
-from tools.studio import Studio
+from tools.draw import blends, demo, sets
+from tools.draw.studio import Studio
+from tools.hosting.host import find_host
 
 pytestmark = pytest.mark.live
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from tools import workflows
-from tools.server import ServerError
-from zsamb_core.style_embeds import Encoder, StyleEmbeds, save_embeds
+from tools.hosting import workflows
+from tools.hosting.server import ServerError
+from zsamb_core.instantstyle.style_embeds import Encoder, StyleEmbeds, save_embeds
 
 pytestmark = pytest.mark.live
 

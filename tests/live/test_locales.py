@@ -10,12 +10,12 @@ from collections import Counter
 import pytest
 
 from tests.lacking import need_browser
-from tools import locales
-from tools.browser import open_page
+from tools.derive import locales
+from tools.hosting.browser import open_page
 
 pytestmark = pytest.mark.live
 
-REGENERATE = "run `python -m tools.locales`, and translate what it prints"
+REGENERATE = "run `python -m tools.derive.locales`, and translate what it prints"
 TRANSLATED = [language for language in locales.languages() if language != "en"]
 
 # What is the same in every language: names, and the blocks as the host calls them.

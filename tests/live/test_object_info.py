@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import snapshot
+from tools.derive import snapshot
 
 pytestmark = pytest.mark.live
 

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from tools import workflows
-from tools.server import ServerError
+from tools.hosting import workflows
+from tools.hosting.server import ServerError
 
 pytestmark = pytest.mark.live
 
@@ -223,8 +223,8 @@ def test_a_copy_of_the_pack_passes_the_host_s_own_check(tmp_path, monkeypatch):
     """Not a link but a copy in custom_nodes, and the host's import check for CI."""
     import os
 
-    from tools import server as server_module
-    from tools.host import find_host
+    from tools.hosting import server as server_module
+    from tools.hosting.host import find_host
 
     def refuse(*_, **__):
         raise OSError("no links here")
@@ -254,7 +254,7 @@ def test_a_copy_of_the_pack_passes_the_host_s_own_check(tmp_path, monkeypatch):
 
 def test_importing_the_pack_adds_nothing_heavy():
     """After the host's own imports, only the pack's own modules are new."""
-    from tools.host import find_host
+    from tools.hosting.host import find_host
 
     root = workflows.FOLDER.parents[1]
     code = f"""

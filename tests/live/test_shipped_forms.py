@@ -5,7 +5,7 @@ import pytest
 
 from tests.live import shipped_forms
 from tests.live.stand_ins import save_pictures
-from tools import workflows
+from tools.hosting import workflows
 
 pytestmark = pytest.mark.live
 FORMS = [form for form in shipped_forms.shipped() if form["kind"] == "api"]

@@ -1,0 +1,1 @@
+"""How the demo family was trained and is measured."""

@@ -1,0 +1,1 @@
+"""Captions, speech, music, weather and token counts."""

@@ -1,0 +1,1 @@
+"""Style images as hooks, and their encoders."""

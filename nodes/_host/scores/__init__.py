@@ -1,0 +1,1 @@
+"""The judges of Style Score and CLIP Score."""

@@ -1,0 +1,98 @@
+"""Vision models in the hands of the host's memory manager."""
+
+import inspect
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import comfy.model_patcher
+import comfy.sd1_clip
+import comfy.utils
+import torch
+
+from ....zsamb_core.scores.judge import AT_ONCE, KINDS, VisionModel, as_pictures, embed_all, load_vision_model
+from ..demo_model import has_demo, require_demo
+from ..folders import model_folder, model_folders
+from ..memory import managed, stop_if_asked, to_device
+
+DEMO = {"demo DINO": "dino", "demo CLIP": "clip"}
+RECOMMENDED = "facebook/dino-vitb8"
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A vision model, and what moves it to the device and away. ``name`` as the loader lists it."""
+
+    name: str
+    vision: VisionModel
+    patcher: comfy.model_patcher.ModelPatcher
+
+
+def listed() -> list[str]:
+    """The recommended folder, there or not, the demo's judges with demo/, and the folders with one of
+    transformers.
+    """
+    return list(dict.fromkeys([RECOMMENDED, *(DEMO if has_demo() else ()), *model_folders(KINDS)]))
+
+
+def folder_of(name: str, node: str) -> Path | None:
+    """None for the demo's. Raises ValueError for what is no name, and for what is not there, with where it
+    was looked for.
+    """
+    if not isinstance(name, str):
+        raise ValueError(f"{node}: name is {name!r}, expected text such as {RECOMMENDED!r}.")
+    if name in DEMO:
+        require_demo(node)
+        return None
+    return model_folder(
+        name,
+        node,
+        f"Get a model such as {RECOMMENDED} from Hugging Face: config.json, preprocessor_config.json and"
+        " model.safetensors.",
+    )
+
+
+def load_judge(name: str, node: str) -> Judge:
+    """Raises ValueError for what is not there, or no vision model."""
+    folder = folder_of(name, node)
+    if folder is None:
+        from ....demo.judges import demo_judge
+
+        tokenizer = Path(inspect.getfile(comfy.sd1_clip.SDTokenizer)).parent / "sd1_tokenizer"
+        vision = demo_judge(DEMO[name], tokenizer)
+    else:
+        vision = load_vision_model(folder)
+    return Judge(name, vision, managed(vision.model))
+
+
+def embed(judge: Judge, images: dict[str, torch.Tensor], preprocessing: str) -> torch.Tensor:
+    """(n, D) of all pictures of the IMAGEs by input, each once, with the host's progress bar; can
+    be interrupted. Raises ValueError for what is no picture, with the input.
+    """
+    pictures = [picture for name, image in images.items() for picture in as_pictures(image, name)]
+    to_device(judge.patcher)
+    progress = comfy.utils.ProgressBar(len(pictures)) if len(pictures) > AT_ONCE else None
+    found = []
+    for part in embed_all(judge.vision, pictures, preprocessing):
+        stop_if_asked()
+        found.append(part)
+        if progress:
+            progress.update(len(part))
+    return torch.cat(found)
+
+
+def embed_texts(judge: Judge, texts: list[str], node: str) -> tuple[torch.Tensor, list[dict[str, int]]]:
+    """(n, D) of the texts' words; and of each text that is longer than the model reads, which a line in the
+    log says, its number from 1, its tokens, and how many are read.
+    """
+    to_device(judge.patcher)
+    embeds, cut = judge.vision.embed_text(texts), []
+    for number, text in enumerate(texts, 1):
+        read, count = judge.vision.read(text)
+        if read < count:
+            logging.warning(
+                "%s: prompt %d has %d tokens, and %s reads %d: what is behind them is not scored.",
+                node, number, count, judge.name, read,
+            )  # fmt: skip
+            cut.append({"prompt": number, "tokens": count, "read": read})
+    return embeds, cut

@@ -1,0 +1,1 @@
+"""The hooks of shared attention, and its references."""

@@ -1,0 +1,276 @@
+"""One model call: run the references through the model first, then let the targets' layers read what those
+saw.
+
+References never share a batch with the targets. They go through the unpatched model in a call of their own,
+once per noise level, whatever the host then asks at that level: cond and uncond together or apart, tiles,
+areas, guidance with extra calls. ControlNets, inpainting and other packs' patches see the targets alone, in
+just the rows that the host gave them.
+"""
+
+from contextlib import nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+
+import torch
+from comfy.conds import CONDCrossAttn
+
+from ....zsamb_core.layers import Layer
+from ....zsamb_core.style_aligned.adain import Statistics
+from ....zsamb_core.style_aligned.group_norm import GroupStatistics
+from ....zsamb_core.style_aligned.options import StyleOptions
+from ....zsamb_core.style_aligned.reference import Reference
+from ..model_parts import PART, part_of, without_first
+from ..sampling_run import chunk_names, repeats
+
+RUN = "zsamb_style_run"
+# Where `style_images` finds what a call is to see; a reference sees none of it.
+STYLE_IMAGES = "zsamb_style_images"
+
+
+@dataclass(frozen=True)
+class LayerFeatures:
+    """What a reference leaves in a self-attention layer: ``k, v`` (M, C) and the statistics that AdaIN
+    asks for.
+    """
+
+    k: torch.Tensor
+    v: torch.Tensor
+    queries: Statistics | None
+    keys: Statistics | None
+    values: Statistics | None
+
+
+@dataclass(frozen=True)
+class Features:
+    """What one reference with one prompt leaves in all layers, at one noise level."""
+
+    layers: dict[Layer, LayerFeatures] = field(default_factory=dict)
+    norms: dict[str, GroupStatistics] = field(default_factory=dict)
+
+
+class Bank:
+    """The features of the noise level that is being drawn, per device, name and place of the reference.
+
+    They depend on the weights too, which hooks change between the conds of one step.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict = {}
+
+    def at(self, device: torch.device, sigma: float, hooks) -> dict[tuple[str, int], Features]:
+        found = self._held.get(device)
+        if found is None or found[0] != sigma or found[1] is not hooks:
+            found = self._held[device] = (sigma, hooks, {})
+        return found[2]
+
+    def clear(self) -> None:
+        self._held.clear()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One sampling run.
+
+    ``batch`` pictures of ``size`` (h, w); noise levels from ``start`` down to ``end``; ``patches``: what
+    replaces self-attention, by block; per reference its weight (see `normalised_weights`), the mean of that
+    over the picture, its own shift and scale or None, and its model-ready conditioning by name.
+    """
+
+    options: StyleOptions
+    batch: int
+    size: tuple[int, int]
+    start: float
+    end: float
+    patches: dict
+    references: tuple[Reference, ...] = ()
+    weights: tuple = ()
+    mean_weights: tuple[float, ...] = ()
+    logits: tuple[tuple[float | None, float | None], ...] = ()
+    conds: tuple[dict[str, dict], ...] = ()
+    bank: Bank = field(default_factory=Bank)
+
+    @property
+    def led_by_first(self) -> bool:
+        """From prompts only: the first picture is what the others look at."""
+        return not self.references and not (self.options.share is not None and self.options.share.everyone)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The current call is of references: each row keeps what its layers see."""
+
+    options: StyleOptions
+    rows: list[Features]
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """The current call is of ``chunks`` times ``rows`` targets; ``features`` per chunk and reference, empty
+    from prompts only; ``pictures``: which of the batch the targets are, None for all.
+    """
+
+    run: Run
+    chunks: int
+    rows: int
+    features: list[list[Features]]
+    pictures: list[int] | None = None
+
+
+# What the layers are in just now. A group norm is given nothing but its input, and torch.compile takes plain
+# values in the options for constants, so neither can carry it.
+CALL: ContextVar[Recording | Sharing | None] = ContextVar("zsamb_call", default=None)
+
+
+def apply_with_references(executor, *args, **kwargs):
+    """APPLY_MODEL wrapper. ``x`` (chunks * rows, C, h, w); chunk c belongs to the cond entry ``uuids[c]``."""
+    with uncompiled():
+        return _apply_with_references(executor, *args, **kwargs)
+
+
+def _apply_with_references(
+    executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs
+):
+    run: Run | None = transformer_options.get(RUN)
+    args = (x, t, c_concat, c_crossattn, control, transformer_options)
+    if run is None:
+        return executor(*args, **kwargs)
+    chunks = len(transformer_options["cond_or_uncond"])
+    leads = run.led_by_first and run.batch > 1
+    if leads and not run.options.control_first and isinstance(control, dict):
+        # As published: the picture that all others look at is no ControlNet's. One alone leads none.
+        control = without_first(control, chunks, run.batch)
+        args = (x, t, c_concat, c_crossattn, control, transformer_options)
+    in_parts = 0 < run.options.at_once < run.batch and x.shape[0] == chunks * run.batch
+    sigma = float(t.flatten()[0])
+    if not run.end <= sigma <= run.start:
+        if in_parts:
+            return by_parts(executor, run, chunks, None, args, kwargs)
+        return executor(*args, **kwargs)
+    refuse_parts(run, x, chunks)
+    features = []
+    if run.references:
+        patcher = executor.class_obj.current_patcher
+        bank = run.bank.at(x.device, sigma, patcher.current_hooks if patcher is not None else None)
+        names = chunk_names(transformer_options)
+        everyone = range(len(run.references))
+        missing = [(n, j) for n in dict.fromkeys(names) for j in everyone if (n, j) not in bank]
+        record(executor, run, bank, missing, x, t, transformer_options)
+        features = [[bank[name, j] for j in everyone] for name in names]
+    if in_parts:
+        return by_parts(executor, run, chunks, features, args, kwargs)
+    tiles = repeats(x.shape[0], chunks, run.batch)
+    sharing = Sharing(run, tiles * chunks, x.shape[0] // (tiles * chunks), tiles * features)
+    return within(sharing, executor, args, kwargs)
+
+
+def within(call: "Recording | Sharing | None", executor, args, kwargs):
+    """A model call whose layers are in ``call``."""
+    token = CALL.set(call)
+    try:
+        return executor(*args, **kwargs)
+    finally:
+        CALL.reset(token)
+
+
+def by_parts(executor, run: Run, chunks: int, features, args, kwargs) -> torch.Tensor:
+    """The call with no more than ``at_once`` pictures of the batch in the model at a time: (chunks * batch,
+    C, h, w), as one call gives it. ``features`` of the references; empty: from prompts only; None: nothing is
+    shared at this noise level.
+    """
+    x, *others, options = args
+    out = torch.empty_like(x, dtype=torch.float32).unflatten(0, (chunks, run.batch))
+
+    def draw(call, pictures: list[int]) -> None:
+        inputs = [part_of(value, pictures, chunks, run.batch) for value in (x, *others)]
+        extra = part_of(kwargs, pictures, chunks, run.batch)
+        drawn = within(call, executor, (*inputs, {**options, PART: tuple(pictures)}), extra)
+        out[:, pictures] = drawn.unflatten(0, (chunks, -1)).to(out.dtype)
+
+    left = list(range(run.batch))
+    if features == []:
+        # The first picture goes first, and leaves in the layers what a reference leaves there.
+        recorded = [Features() for _ in range(chunks)]
+        draw(Recording(run.options, recorded), [left.pop(0)])
+        features = [[each] for each in recorded]
+        run = replace(run, weights=(1.0,), mean_weights=(1.0,), logits=((None, None),))
+    while left:
+        pictures, left = left[: run.options.at_once], left[run.options.at_once :]
+        sharing = None if features is None else Sharing(run, chunks, len(pictures), features, pictures)
+        draw(sharing, pictures)
+    return out.flatten(0, 1)
+
+
+def refuse_parts(run: Run, x: torch.Tensor, chunks: int) -> None:
+    """Raises ValueError for tiles stacked on the batch from prompts only, and for parts of a picture with
+    masks: whose first picture, and which part of the mask, cannot be known.
+    """
+    if not run.references and x.shape[0] != chunks * run.batch:
+        raise ValueError(
+            f"SharedAttention Patch: the model is being called with {x.shape[0]} rows for {chunks} prompts,"
+            f" expected the {run.batch} pictures of the batch for each. Tiled and windowed sampling that"
+            " stacks its parts on the batch needs a style reference; connect one, or sample in one piece."
+        )
+    if any(isinstance(w, torch.Tensor) for w in run.weights) and (
+        tuple(x.shape[-2:]) != run.size or x.shape[0] != chunks * run.batch
+    ):
+        raise ValueError(
+            f"SharedAttention Patch: the model is being called on a part of the picture ({x.shape[3] * 8} x "
+            f"{x.shape[2] * 8} of {run.size[1] * 8} x {run.size[0] * 8} pixels: an area prompt, a tile or a"
+            " window), expected the whole, because a reference has a mask. Use masks on the prompts in place"
+            " of areas (Conditioning (Set Mask)), or leave the reference's mask out."
+        )
+
+
+def record(executor, run: Run, bank: dict, missing, x, t, transformer_options: dict) -> None:
+    """Fill ``bank`` with the ``missing`` (name, reference) at the noise level ``t``.
+
+    References of one size go together, as far as that is no larger a call than the host's own ``x``.
+    """
+    by_size: dict = {}
+    for name, j in missing:
+        by_size.setdefault(run.references[j].latent_shape, []).append((name, j))
+    for shape, rows in by_size.items():
+        drawn = min(run.options.at_once or run.batch, run.batch) * x.numel() // run.batch
+        at_once = max(1, drawn // shape.numel())
+        for i in range(0, len(rows), at_once):
+            piece = rows[i : i + at_once]
+            recorded = [Features() for _ in piece]
+            call_with_references(executor, run, piece, recorded, t, transformer_options)
+            bank.update(zip(piece, recorded, strict=True))
+
+
+def call_with_references(executor, run: Run, rows, recorded, t, transformer_options: dict) -> None:
+    """One call of the unpatched model on references of one size, each row with its own prompt."""
+    sigma = t.flatten()[:1]
+    x = torch.cat([run.references[j].path.at(sigma, run.references[j].offset) for _, j in rows])
+    conds = [run.conds[j][name] for name, j in rows]
+    context, c_concat, extra = None, None, {}
+    for key in conds[0]:
+        values = [cond[key] for cond in conds]
+        if isinstance(values[0], CONDCrossAttn):
+            prompts = [CONDCrossAttn(value.cond[:1]) for value in values]
+            context = prompts[0].concat(prompts[1:]).to(x.device)
+        elif isinstance(values[0].cond, torch.Tensor):
+            extra[key] = torch.cat([value.cond[:1] for value in values]).to(x.device)
+    c_concat = extra.pop("c_concat", None)
+    options = {
+        key: value
+        for key, value in transformer_options.items()
+        if key not in ("patches", "patches_replace", "wrappers", "callbacks", STYLE_IMAGES)
+    }
+    options |= {
+        "patches_replace": {"attn1": run.patches},
+        "cond_or_uncond": [0 if name == "positive" else 1 for name, _ in rows],
+        "uuids": [("zsamb", name, j) for name, j in rows],
+    }
+    inputs = (x, sigma.expand(len(x)), c_concat, context, None, options)
+    within(Recording(run.options, recorded), executor, inputs, extra)
+
+
+def uncompiled():
+    """For every call of a patched model: a compiled one keeps the options of the call that it was compiled
+    for, patches and names alike, and other models share it. torch before 2.6 cannot be told.
+    """
+    return (
+        torch.compiler.set_stance("force_eager") if hasattr(torch.compiler, "set_stance") else nullcontext()
+    )

@@ -1,0 +1,199 @@
+"""What the patched layers do in a model call: self-attention, and group normalisation where it is shared."""
+
+import math
+from functools import partial
+
+import comfy.ops
+import torch
+import torch.nn.functional as F
+from comfy.ldm.modules.attention import get_attn_precision, optimized_attention
+
+from ....zsamb_core.style_aligned.adain import Statistics, adain, adain_regions, mix, statistics
+from ....zsamb_core.style_aligned.attention import Part, shared_attention, shared_by_all
+from ....zsamb_core.style_aligned.group_norm import group_norm, group_statistics, pool
+from ....zsamb_core.style_aligned.options import AdaIN
+from ..outliving import kept, outliving
+from .call import CALL, LayerFeatures, Recording, Sharing
+
+PROJECTIONS = ("queries", "keys", "values")
+
+
+@torch.compiler.disable
+def attend(q, k, v, extra):
+    """attn1 replacement: projected queries, keys and values (rows, N, C) to the attention's output."""
+    call = CALL.get()
+    layer = (*extra["block"], extra["block_index"])
+
+    def plain(q, k, v):
+        return optimized_attention(
+            q, k, v, extra["n_heads"], attn_precision=extra["attn_precision"], transformer_options=extra
+        )
+
+    if call is None:
+        return plain(q, k, v)
+    options = call.options if isinstance(call, Recording) else call.run.options
+    if options.layers is not None and layer not in options.layers:
+        return plain(q, k, v)
+    if isinstance(call, Recording):
+        # Tiling (HyperTile) makes several rows of one picture's.
+        rows = (x.reshape(len(call.rows), -1, x.shape[-1]) for x in (q, k, v))
+        for features, *seen in zip(call.rows, *rows, strict=True):
+            features.layers[layer] = layer_features(*seen, options.adain)
+        return plain(q, k, v)
+    # Tiling (HyperTile) makes several rows of a picture's queries, and the host's attention then reads its
+    # keys in as many rows; token merging leaves queries out. The rows of a chunk are together in any case.
+    if q.shape[0] % (call.chunks * call.rows) or k.shape[0] * k.shape[1] % q.shape[0]:
+        return plain(q, k, v)
+    k, v = (x.reshape(q.shape[0], -1, x.shape[-1]) for x in (k, v))
+    dtype = q.dtype
+    if get_attn_precision(extra["attn_precision"], dtype) == torch.float32:
+        q, k, v = q.float(), k.float(), v.float()
+    q, k, v = (x.unflatten(0, (call.chunks, -1)) for x in (q, k, v))
+    share = with_references if call.features else with_the_first
+    return share(call, layer, q, k, v, extra, plain).flatten(0, 1).to(dtype)
+
+
+def layer_features(q, k, v, wanted: AdaIN | None) -> LayerFeatures:
+    """What one reference's row leaves behind, (M, C) each."""
+    with outliving():
+        found = [
+            statistics(x) if wanted is not None and getattr(wanted, name) else None
+            for x, name in zip((q, k, v), PROJECTIONS, strict=True)
+        ]
+    return LayerFeatures(kept(k), kept(v), *found)
+
+
+def with_references(call: Sharing, layer, q, k, v, extra, plain):
+    """(chunks, rows, N, C): every row attends to its own tokens and to the references'."""
+    options = call.run.options
+    weights = token_weights(call, q, k, extra)
+    features = [[f.layers[layer] for f in chunk] for chunk in call.features]
+    if options.adain is not None:
+        normalised = []
+        for x, name in zip((q, k, v), PROJECTIONS, strict=True):
+            if getattr(options.adain, name):
+                targets = [[getattr(f, name) for f in chunk] for chunk in features]
+                x = towards_references(x, targets, weights, options.adain.strength)
+            normalised.append(x)
+        q, k, v = normalised
+    if options.share is None:
+        return plain(*(x.flatten(0, 1) for x in (q, k, v))).unflatten(0, (call.chunks, -1))
+    parts = [
+        [reference_part(call, j, f.k.to(k.dtype), f.v.to(v.dtype), weights[j]) for j, f in enumerate(chunk)]
+        for chunk in features
+    ]
+    if options.share.everyone:
+        return shared_by_all(q, k, v, parts, extra["n_heads"], options.share.strength)
+    return shared_attention(q, k, v, parts, extra["n_heads"])
+
+
+def reference_part(call: Sharing, j: int, k, v, weight) -> Part:
+    """Reference j with its own shift and scale, or the share's; weight and strength are shifts too."""
+    share, (own_shift, own_scale) = call.run.options.share, call.run.logits[j]
+    shift = share.shift if own_shift is None else own_shift
+    scale = share.scale if own_scale is None else own_scale
+    shift += math.log(share.strength)
+    log_weight = torch.log(weight) if isinstance(weight, torch.Tensor) else math.log(weight)
+    return Part(k, v, log_weight + shift, scale)
+
+
+def towards_references(x, targets, weights, strength: float):
+    """AdaIN of (chunks, rows, N, C) towards each chunk's references."""
+    weighed = [list(zip(chunk, weights, strict=True)) for chunk in targets]
+    if any(isinstance(w, torch.Tensor) for w in weights):
+        return torch.stack([adain_regions(x[c], chunk, strength) for c, chunk in enumerate(weighed)])
+    mixed = [mix(chunk) for chunk in weighed]
+    mean, deviation = (torch.stack([getattr(m, s) for m in mixed])[:, None] for s in ("mean", "deviation"))
+    return adain(x, Statistics(mean, deviation), strength)
+
+
+def token_weights(call: Sharing, q, k, extra) -> list:
+    """The references' weights; where one has a mask, per row and token, (1 or rows, N)."""
+    run = call.run
+    if not any(isinstance(w, torch.Tensor) for w in run.weights):
+        return list(run.weights)
+    h, w = extra["activations_shape"][-2:]
+    if q.shape != k.shape or q.shape[1:3] != (call.rows, h * w):
+        raise ValueError(
+            f"SharedAttention Patch: a self-attention layer gets {q.shape[1]} rows of {q.shape[2]} tokens,"
+            f" expected {call.rows} of {h * w}, because a reference has a mask. HyperTile and token merging"
+            " move tokens about; leave them out, or leave the mask out."
+        )
+    weights = [
+        x[call.pictures] if call.pictures is not None and isinstance(x, torch.Tensor) and len(x) > 1 else x
+        for x in run.weights
+    ]
+    return [
+        F.interpolate(x[:, None], (h, w), mode="area").flatten(1) if isinstance(x, torch.Tensor) else x
+        for x in weights
+    ]
+
+
+def with_the_first(call: Sharing, layer, q, k, v, extra, plain):
+    """(chunks, rows, N, C) from prompts only: the first picture is the reference of its chunk, and its own
+    attention is provably unchanged by sharing with itself.
+    """
+    options, heads = call.run.options, extra["n_heads"]
+    first = q.shape[1] // call.rows  # a picture is several rows where it was tiled
+    if options.adain is not None and q.shape[1] > first:
+        normalised = []
+        for x, name in zip((q, k, v), PROJECTIONS, strict=True):
+            if getattr(options.adain, name):
+                target = statistics(x[:, :first].flatten(1, 2)[:, None])
+                x = torch.cat([x[:, :first], adain(x[:, first:], target, options.adain.strength)], 1)
+            normalised.append(x)
+        q, k, v = normalised
+    if options.share is None:
+        return plain(*(x.flatten(0, 1) for x in (q, k, v))).unflatten(0, (call.chunks, -1))
+    if options.share.everyone:
+        return shared_by_all(q, k, v, [[] for _ in q], heads, options.share.strength)
+    out = torch.empty_like(q)
+    out[:, :first] = plain(*(x[:, :first].flatten(0, 1) for x in (q, k, v))).unflatten(0, (call.chunks, -1))
+    if q.shape[1] > first:
+        shift = options.share.shift + math.log(options.share.strength)
+        parts = [
+            [Part(k_first, v_first, shift, options.share.scale)]
+            for k_first, v_first in zip(k[:, :first].flatten(1, 2), v[:, :first].flatten(1, 2), strict=True)
+        ]
+        out[:, first:] = shared_attention(q[:, first:], k[:, first:], v[:, first:], parts, heads)
+    return out
+
+
+@torch.compiler.disable
+def shared_group_norm(module, path: str, x):
+    """In place of a GroupNorm's forward while the patch is on: (rows, C, h, w)."""
+    call = CALL.get()
+    options = call.options if isinstance(call, Recording) else call.run.options if call else None
+    if options is None or not options.group_norm:
+        return type(module).forward(module, x)
+    if isinstance(call, Recording):
+        with outliving():
+            own = group_statistics(x, module.num_groups)
+        for i, features in enumerate(call.rows):
+            features.norms[path] = own.of(slice(i, i + 1))
+        return type(module).forward(module, x)
+    own = group_statistics(x, module.num_groups)
+    rows = call.rows
+    weight, bias, offload = comfy.ops.cast_bias_weight(module, x, offloadable=True)
+    pooled = []
+    for chunk in range(call.chunks):
+        at = slice(chunk * rows, (chunk + 1) * rows)
+        if call.features:
+            others = [
+                (f.norms[path], w * options.share.strength)
+                for f, w in zip(call.features[chunk], call.run.mean_weights, strict=True)
+            ]
+        else:
+            others = [(own.of(slice(chunk * rows, chunk * rows + 1)), options.share.strength)]
+        pooled.append(group_norm(x[at], pool(own.of(at), others), weight, bias, module.eps))
+    comfy.ops.uncast_bias_weight(module, weight, bias, offload)
+    return torch.cat(pooled)
+
+
+def group_norms(model) -> dict[str, partial]:
+    """By path in the model: what takes the place of each GroupNorm's forward."""
+    return {
+        f"diffusion_model.{name}.forward": partial(shared_group_norm, module, name)
+        for name, module in model.model.diffusion_model.named_modules()
+        if isinstance(module, torch.nn.GroupNorm)
+    }

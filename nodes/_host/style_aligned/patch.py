@@ -1,0 +1,230 @@
+"""The style patch on a model clone, and what it does around a sampling run.
+
+All of it is hooks of the host on the clone; no module is touched:
+
+- an OUTER_SAMPLE wrapper checks what is asked and encodes the references' conditioning once per run;
+- an APPLY_MODEL wrapper (`style_call`) runs the references at each call's own noise level, so any sampler
+  and any splitting of cond and uncond give the same picture;
+- attn1 replacements (`style_layers`) share attention on projected tensors. Their keys are 2-tuples, so that
+  PAG and SAG keep their places;
+- object patches share group norms, where that is asked for. The host undoes them with the clone.
+"""
+
+import logging
+import math
+from dataclasses import replace
+
+import torch
+from comfy.patcher_extension import WrappersMP
+from comfy.sampler_helpers import convert_cond
+from comfy.samplers import encode_model_conds
+
+from ....zsamb_core.style_aligned.options import StyleOptions
+from ....zsamb_core.style_aligned.reference import Reference, normalised_weights
+from ..batch_part import PICTURES, numbered, rows_of
+from ..sampling_run import watch
+from ..sdxl import attention_blocks, require_additive_noise, require_sdxl
+from .call import RUN, STYLE_IMAGES, Run, apply_with_references
+from .layers import attend, group_norms, shared_group_norm
+
+OPTIONS = "zsamb_style_options"
+NODE = "SharedAttention Patch"
+
+
+def style_options(model) -> StyleOptions:
+    return model.model_options["transformer_options"].get(OPTIONS, StyleOptions())
+
+
+def with_style(model, node: str, **changes):
+    """A clone of ``model`` whose style options take ``changes``; ``model`` itself is left as it was.
+
+    Raises ValueError for a model that is not SDXL-shaped, or whose self-attention or group norms another
+    pack has replaced.
+    """
+    require_sdxl(model, node)
+    clone = model.clone()
+    options = clone.model_options["transformer_options"]
+    if OPTIONS not in options:
+        blocks = attention_blocks(clone)
+        refuse_foreign_attention(options, blocks, node)
+        for name, number in blocks:
+            clone.set_model_attn1_replace(attend, name, number)
+        watch(clone, node)
+        clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, OPTIONS, sample_in_style)
+        clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, OPTIONS, count_references)
+        clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, OPTIONS, apply_with_references)
+    options = replace(style_options(clone), **changes)
+    clone.model_options["transformer_options"] = {
+        **clone.model_options["transformer_options"],
+        OPTIONS: options,
+    }
+    if options.group_norm:
+        share_group_norms(clone, node)
+    return clone
+
+
+def share_group_norms(clone, node: str) -> None:
+    """Raises ValueError where another pack has patched a group norm."""
+    for path, patch in group_norms(clone).items():
+        found = clone.object_patches.get(path)
+        if found is not None and getattr(found, "func", None) is not shared_group_norm:
+            raise ValueError(
+                f"{node}: another node has patched {path}, expected the model's own group norms. Switch"
+                " share_group_norm off, or leave the other node out."
+            )
+        clone.add_object_patch(path, patch)
+
+
+def refuse_foreign_attention(transformer_options: dict, blocks, node: str, at_once: int = 0) -> None:
+    """Raises ValueError where another node has replaced self-attention: only one replacement can have a
+    layer. One single layer may be another's (Self-Attention Guidance listens to one): it does not share.
+    None may where ``at_once`` pictures are drawn at a time: the other node would hear the last ones alone.
+    """
+    taken = transformer_options.get("patches_replace", {}).get("attn1", {})
+    clash = sorted(key for key, patch in taken.items() if tuple(key[:2]) in blocks and patch is not attend)
+    if len(clash) > 1 or any(len(key) < 3 for key in clash):
+        raise ValueError(
+            f"{node}: another node replaces the model's self-attention in {clash}, expected none, or one"
+            " layer at most as Self-Attention Guidance does. Use one node or the other on this model."
+        )
+    if clash and at_once:
+        raise ValueError(
+            f"{node}: pictures_at_once is {at_once}, and another node listens to the layer {clash[0]}, as"
+            " Self-Attention Guidance does, expected none: it has to hear the whole batch. Set"
+            " pictures_at_once to 0, or leave the other node out."
+        )
+    if clash:
+        logging.info(f"{node}: the layer {clash[0]} belongs to another node and does not share attention.")
+
+
+def without_style(model):
+    """A clone of ``model`` whose style options are switched off, and that sees no style images."""
+    clone = model.clone()
+    options = dict(clone.model_options["transformer_options"])
+    options.pop(STYLE_IMAGES, None)
+    if OPTIONS in options:
+        options[OPTIONS] = StyleOptions()
+    clone.model_options["transformer_options"] = options
+    return clone
+
+
+def sample_in_style(executor, noise, latent_image, *args, **kwargs):
+    """OUTER_SAMPLE wrapper: before anything is loaded, check what is asked and encode the references'
+    conditioning.
+    """
+    guider = executor.class_obj
+    model, transformer_options = guider.model_patcher, guider.model_options["transformer_options"]
+    options = transformer_options.get(OPTIONS, StyleOptions()).resolved()
+    if not options.active:
+        return executor(noise, latent_image, *args, **kwargs)
+    run = prepare_run(model, options, transformer_options, noise)
+    tell(run, transformer_options.get(PICTURES))
+    # The guider's model options are this run's own copy; the host puts the originals back afterwards.
+    guider.model_options["transformer_options"] = {**transformer_options, RUN: run}
+    try:
+        return executor(noise, latent_image, *args, **kwargs)
+    finally:
+        run.bank.clear()
+
+
+def prepare_run(model, options: StyleOptions, transformer_options: dict, noise: torch.Tensor) -> Run:
+    """Raises ValueError for what cannot be drawn."""
+    blocks = attention_blocks(model)
+    in_parts = options.at_once < noise.shape[0]
+    refuse_foreign_attention(transformer_options, blocks, NODE, options.at_once if in_parts else 0)
+    size = (int(noise.shape[-2]), int(noise.shape[-1]))
+    pictures = transformer_options.get(PICTURES)
+    references, weights, conds = (), (), ()
+    if options.reference is not None:
+        require_additive_noise(model, NODE)
+        try:
+            references = options.reference.counted()
+            references = tuple(
+                replace(r, mask=None if r.mask is None else rows_of(r.mask, pictures, len(noise)))
+                for r in references
+            )
+            references = tuple(r.to(model.load_device) for r in references)
+            weights = tuple(normalised_weights(references, size))
+        except ValueError as error:
+            raise ValueError(f"{NODE}: {error}") from error
+        for reference, weight in zip(references, weights, strict=True):
+            check_reference(reference, weight, noise)
+        conds = tuple(encode_reference(model, reference) for reference in references)
+    sampling = model.get_model_object("model_sampling")
+    return Run(
+        options,
+        batch=noise.shape[0],
+        size=size,
+        start=sampling.percent_to_sigma(options.start),
+        end=sampling.percent_to_sigma(options.end),
+        patches={block: attend for block in blocks},
+        references=references,
+        weights=weights,
+        mean_weights=tuple(float(w.mean()) if isinstance(w, torch.Tensor) else w for w in weights),
+        logits=tuple((r.shift, r.scale) for r in references),
+        conds=conds,
+    )
+
+
+def tell(run: Run, pictures: tuple[int, ...] | None) -> None:
+    """Log what a user may not have meant of a set from prompts alone."""
+    if run.references:
+        return
+    if run.batch == 1 and pictures in (None, (0,)):
+        logging.warning(
+            f"{NODE}: one picture and no reference: there is nothing to share with, and this is the model's"
+            " own picture. Connect a reference, or draw several pictures in one batch."
+        )
+    elif run.led_by_first and pictures is not None and pictures[0] != 0:
+        logging.warning(
+            f"{NODE}: {numbered(pictures)} of a set without its first picture, and without a reference:"
+            f" {numbered(pictures[:1])} sets the style here. For one style in all parts, draw the whole batch"
+            " with pictures_at_once, or record the first picture with KSampler (Record Reference) and connect"
+            " that as the reference."
+        )
+
+
+def check_reference(reference: Reference, weight, noise: torch.Tensor) -> None:
+    """Raises ValueError for a reference of another kind of latent, or a mask of another batch."""
+    if reference.latent_shape[0] != noise.shape[1]:
+        raise ValueError(
+            f"{NODE}: a reference has latents of {reference.latent_shape[0]} channels, expected"
+            f" {noise.shape[1]} as the latent being sampled. Make the reference with the same kind of model."
+        )
+    if isinstance(weight, torch.Tensor) and weight.shape[0] not in (1, noise.shape[0]):
+        raise ValueError(
+            f"{NODE}: a reference's mask holds {weight.shape[0]} masks, expected 1, or {noise.shape[0]} as"
+            " there are pictures in the batch."
+        )
+
+
+def encode_reference(model, reference: Reference) -> dict[str, dict]:
+    """The model-ready conditioning of a reference, by name: the first entry of each CONDITIONING counts."""
+    latent = torch.zeros(1, *reference.latent_shape)
+    conds = {}
+    for name, conditioning in (("positive", reference.positive), ("negative", reference.negative)):
+        encoded = encode_model_conds(
+            model.model.extra_conds,
+            convert_cond(conditioning[:1]),
+            latent,
+            model.load_device,
+            name,
+            latent_image=latent,  # an inpainting model gets the host's blank picture
+        )
+        conds[name] = encoded[0]["model_conds"]
+    return conds
+
+
+def count_references(executor, model, noise_shape, *args, model_options=None, **kwargs):
+    """PREPARE_SAMPLING wrapper: the memory estimate must know of the references. What one leaves in the
+    layers for both its prompts is about what two rows of its size need.
+    """
+    run = (model_options or {}).get("transformer_options", {}).get(RUN)
+    if run is not None:
+        pictures = sum(r.path.points[0].numel() for r in run.references) / math.prod(noise_shape[1:])
+        batch = noise_shape[0]
+        if 0 < run.options.at_once < batch:
+            # The first picture leaves as much, where it is the reference.
+            batch, pictures = run.options.at_once, pictures if run.references else 1
+        noise_shape = [batch + math.ceil(2 * pictures), *noise_shape[1:]]
+    return executor(model, noise_shape, *args, model_options=model_options, **kwargs)

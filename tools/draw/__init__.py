@@ -1,0 +1,1 @@
+"""Pictures and figures of the docs, drawn on the demo model."""

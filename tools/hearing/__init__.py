@@ -1,0 +1,1 @@
+"""Word errors of the speech models on real weights."""

@@ -1,0 +1,1 @@
+"""ComfyUI to test on: fetched, started, its page opened, and what runs on it."""

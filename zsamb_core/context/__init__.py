@@ -1,0 +1,1 @@
+"""Prompts from pictures, speech, music and weather."""

@@ -1,0 +1,83 @@
+"""Captions by BLIP (Li, Li, Xiong, Hoi, arXiv 2201.12086), as Z-SASLM takes the text of a picture."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from ..files.json_file import read_settings
+from ..messages import short
+from ..transformers_folder import (
+    LOCAL,
+    by_pil,
+    kind_of,
+    load_tokenizer,
+    load_whole,
+    loading,
+    of_transformers,
+)
+from .generation import Watch, on_every_token
+
+KINDS = {"blip": "BLIP for captions"}
+CLASS = "BlipForConditionalGeneration"
+AT_ONCE = 8  # pictures in one pass
+
+
+@dataclass(frozen=True)
+class CaptionModel:
+    """transformers' model, image processor and tokenizer."""
+
+    model: Any
+    processor: Any
+    tokenizer: Any
+
+    @torch.no_grad()
+    def captions(
+        self, pictures: list[Image.Image], prefix: str, length: int, beams: int, watch: Watch
+    ) -> Iterator[list[str]]:
+        """A caption of each picture, ``AT_ONCE`` in a pass: what a pass gives. Each begins with ``prefix``,
+        has at most ``length`` more tokens, and is the likeliest of ``beams`` (1: greedy). ``watch`` is
+        called after every token.
+        """
+        parameter = next(self.model.parameters())
+        for i in range(0, len(pictures), AT_ONCE):
+            part = pictures[i : i + AT_ONCE]
+            given = {"pixel_values": self.processor(part, return_tensors="pt")["pixel_values"]}
+            if prefix.strip():
+                words = self.tokenizer([prefix.strip()] * len(part), return_tensors="pt")
+                given |= {name: words[name] for name in ("input_ids", "attention_mask")}
+            given = {name: value.to(parameter.device) for name, value in given.items()}
+            ids = self.model.generate(
+                **given,
+                max_new_tokens=length,
+                num_beams=beams,
+                do_sample=False,
+                stopping_criteria=on_every_token(watch),
+            )
+            yield self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+
+
+def as_sentence(caption: str) -> str:
+    """One line that ends with a full stop, as the published code writes captions; "" stays ""."""
+    text = " ".join(caption.split())
+    return text if not text or text.endswith((".", "!", "?")) else f"{text}."
+
+
+def load_caption_model(folder: str | Path) -> CaptionModel:
+    """Raises ValueError that names the folder, what was found and what was expected."""
+    folder = Path(folder)
+    kind = kind_of(folder, KINDS, "Salesforce/blip-image-captioning-base")
+    made = read_settings(folder, "config.json").get("architectures") or [CLASS]
+    if not isinstance(made, list) or CLASS not in made:
+        first = short(made[0] if isinstance(made, list) else made)
+        raise ValueError(
+            f"{folder.name} is a {first}, expected a {CLASS}: a BLIP that was made for captions."
+        )
+    model = load_whole(of_transformers(CLASS), folder, KINDS[kind], lambda k: "position_ids" in k)
+    pictures = of_transformers("AutoImageProcessor")
+    with loading(folder, KINDS[kind]):
+        processor = pictures.from_pretrained(folder, **by_pil(), **LOCAL)
+    return CaptionModel(model, processor, load_tokenizer(folder, KINDS[kind]))

@@ -1,0 +1,1 @@
+"""Workflows on ComfyUI servers, from a script."""

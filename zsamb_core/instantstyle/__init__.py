@@ -1,0 +1,1 @@
+"""InstantStyle: IP-Adapter files, image tokens, block weights and content subtraction."""

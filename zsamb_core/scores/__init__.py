@@ -1,0 +1,1 @@
+"""Style scores by DINO and CLIP, of tensors and of folders of pictures."""

@@ -1,0 +1,133 @@
+"""``python -m zsamb_core.scores.evaluate``: score folders of pictures against each other, references and
+prompts.
+
+The measures are those of StyleAligned and Z-SASLM. Needs no ComfyUI. What was embedded stays in
+``OUT/embeddings``, so that a second run, or one after an interruption, embeds what is new alone. Each prompt
+goes with its picture by file name, or by natural order, and never by a guess: with one pair wrong, a mean of
+nine tells nothing. Imports are inside functions, so that a wrong argument is told at once.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..console import take_any_text
+from .embeddings import Embeddings, embed_sets, find_judge, identify, text_key
+from .plan import Set, check, paired, pictures_in, read_plan, read_prompts
+from .report import mean, table, write
+
+MATRIX = 64  # pictures in a set whose pairs are listed one by one
+
+
+def folders_as_sets(options: argparse.Namespace) -> list[Set]:
+    sets: list[Set] = []
+    prompts = read_prompts(options.prompts) if options.prompts else None
+    for folder in options.images:
+        item = Set(folder.resolve().name, pictures_in(folder), options.references, options.weights)
+        item.name = str(folder) if any(s.name == item.name for s in sets) else item.name
+        if prompts is not None:
+            item.prompts = paired(item.images, prompts, str(folder))
+        sets.append(check(item, bool(options.dino)))
+    return sets
+
+
+def score(item: Set, sets: list[Set], dino: Embeddings | None, clip: Embeddings | None) -> dict:
+    """All numbers of one set; what was not asked for is None, or an empty list."""
+    from . import measures as scores
+
+    entry: dict = {"name": item.name, "group": item.group, "images": len(item.images)}
+    entry |= {"references": [p.name for p in item.references], "weights": item.weights}
+    entry |= {"baseline": item.baseline, "consistency": None, "similarity": [], "wms": None, "gains": []}
+    entry |= {"correlation": None, "clip": None, "matrix": []}
+    pictures: list[dict] = [
+        {"file": p.name, "prompt": None, "clip": None, "similarity": []} for p in item.images
+    ]
+    if dino:
+        rows = dino.of([item.keys[p] for p in item.images])
+        entry |= {"consistency": scores.set_consistency(rows)}
+        if len(rows) <= MATRIX:
+            entry["matrix"] = scores.cosines(rows, rows).tolist()
+        if item.references:
+            references = dino.of([item.keys[p] for p in item.references])
+            entry["similarity"] = scores.similarities(rows, references)
+            for picture, found in zip(pictures, scores.cosines(rows, references).tolist(), strict=True):
+                picture["similarity"] = found
+        if item.references and item.weights:
+            entry["wms"] = scores.weighted_multi_style(entry["similarity"], item.weights)
+        if item.baseline:
+            (other,) = [s for s in sets if s.name == item.baseline]
+            base = scores.similarities(dino.of([other.keys[p] for p in other.images]), references)
+            weights = item.weights or [1.0] * len(base)
+            found = scores.balance(entry["similarity"], weights, base)
+            entry |= {"gains": list(found.gains), "correlation": found.correlation}
+    if clip and item.prompts:
+        rows = scores.directions(clip.of([item.keys[p] for p in item.images]))
+        texts = scores.directions(clip.of([text_key(text) for text in item.prompts]))
+        for picture, prompt, found in zip(
+            pictures, item.prompts, (rows * texts).sum(1).tolist(), strict=True
+        ):
+            read, count = clip.read(prompt)
+            picture |= {"prompt": prompt, "clip": found, "tokens": count, "tokens_read": read}
+            if read < count:
+                print(
+                    f"{item.name}: the prompt of {picture['file']} has {count} tokens, and the judge reads"
+                    f" {read}: what is behind them is not scored."
+                )
+        entry["clip"] = mean([p["clip"] for p in pictures])
+    return entry | {"pictures": pictures}
+
+
+def evaluate(options: argparse.Namespace) -> list[dict]:
+    """Raises ValueError for anything the user can mend, before a model is loaded where that is possible."""
+    if not options.dino and not options.clip:
+        raise ValueError("There is no judge: give --dino or --clip, each a transformers folder, or demo.")
+    if bool(options.plan) == bool(options.images):
+        raise ValueError("Give either a plan, or --images with the folders of the sets.")
+    if options.plan and (options.references or options.weights or options.prompts):
+        raise ValueError("With a plan, references, weights and prompts are in the plan.")
+    sets = read_plan(options.plan, bool(options.dino)) if options.plan else folders_as_sets(options)
+    if options.clip and not any(s.prompts for s in sets):
+        raise ValueError(
+            "--clip compares pictures with prompts, and no set has any: give some with --prompts."
+        )
+    identify(sets)
+    given = {"dino": options.dino, "clip": options.clip}
+    judges = {role: find_judge(role, name) for role, name in given.items() if name}
+    options.out.mkdir(parents=True, exist_ok=True)
+    stores = {r: embed_sets(sets, judge, options.preprocessing, options.out) for r, judge in judges.items()}
+    entries = []
+    for item in sets:
+        try:
+            entries.append(score(item, sets, stores.get("dino"), stores.get("clip")))
+        except ValueError as error:
+            raise ValueError(f"{item.name}: {error}") from error
+    models = {role: {"name": j.name, "sha256": j.digest} for role, j in judges.items()}
+    write(entries, {"models": models, "preprocessing": options.preprocessing}, options.out)
+    print("\n".join(table(entries)))
+    return entries
+
+
+def main(arguments: list[str] | None = None) -> None:
+    take_any_text()  # of names in the console
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("plan", type=Path, nargs="?", help="a JSON file that lists sets, instead of --images")
+    parser.add_argument("--images", type=Path, nargs="+", default=[], help="a folder per set")
+    parser.add_argument("--references", type=Path, nargs="+", default=[], help="of all the sets")
+    parser.add_argument("--weights", type=float, nargs="+", help="of the references, 1 in sum")
+    parser.add_argument("--prompts", type=Path, help="JSON, lines, or lines of file name, tab, prompt")
+    parser.add_argument("--dino", help="a DINO or DINOv2 folder, or demo")
+    parser.add_argument("--clip", help="a CLIP folder, or demo")
+    parser.add_argument("--preprocessing", choices=("published", "own"), default="published",
+                        help="published: squashed for a DINO, and for a CLIP as its authors do; own: as its"
+                        " authors do for either")  # fmt: skip
+    parser.add_argument("--out", type=Path, default=Path("output/scores"))
+    try:
+        evaluate(parser.parse_args(arguments))
+    except ValueError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""StyleAligned: shared self-attention, AdaIN, DDIM inversion and blending of references."""

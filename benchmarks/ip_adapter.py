@@ -114,7 +114,7 @@ def stand_in(model, adapter, tokens):
             image = (F.linear(tokens.to(q), w).expand(len(q), -1, -1) for w in weights)
             return attend(k, v) + attend(*image)
 
-        clone.set_model_attn2_replace(patch, *layer[:2], layer[2])
+        clone.set_model_attn2_replace(patch, *layer)
     return clone
 
 

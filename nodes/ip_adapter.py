@@ -13,7 +13,7 @@ from ..zsamb_core.instantstyle.content import subtract
 from ..zsamb_core.instantstyle.schedule import Window, parse_curve
 from ..zsamb_core.instantstyle.style_embeds import StyleEmbeds, refuse_pairing, wanted
 from ..zsamb_core.instantstyle.style_images import project_images
-from ..zsamb_core.layers import SDXL_BLOCKS
+from ..zsamb_core.layers import SDXL_BLOCKS, block_name
 from ..zsamb_core.numbers import doubt
 from ._common import (
     BLOCK_WEIGHTS,
@@ -115,7 +115,7 @@ class BlockWeights(io.ComfyNode):
                         min=-5.0,
                         max=5.0,
                         step=0.05,
-                        tooltip=f"SDXL's block {name} {number}.{ROLES.get((name, number), '')}",
+                        tooltip=f"SDXL's block {block_name((name, number))}.{ROLES.get((name, number), '')}",
                     )
                     for name, number in SDXL_BLOCKS
                 ),

@@ -217,9 +217,9 @@ def sharing_layers(model, node: str, blocks: str, only_self_level: float):
     """The layers that share, None for all. Raises ValueError for unknown blocks."""
     layers = attention_layers(model)
     with naming(node):
-        named = parse_blocks(blocks, dict.fromkeys(layer[:2] for layer in layers))
+        named = parse_blocks(blocks, dict.fromkeys(layer.block for layer in layers))
         alone = left_alone(layers, only_self_level)
-    chosen = frozenset(layer for layer in layers if layer[:2] in named and layer not in alone)
+    chosen = frozenset(layer for layer in layers if layer.block in named and layer not in alone)
     return None if len(chosen) == len(layers) else chosen
 
 

@@ -1,13 +1,29 @@
-"""Which self-attention layers share: by block, and by StyleAligned's ``only_self_level``.
+"""A UNet's attention layers: how they are named, written and read, and which of them share.
 
-A layer is (name, number, index): the host's block, ("input", 4) and so on, and the layer's place within it.
+A block is (name, number) as the host has it, ("input", 4) and so on. People write ``input 4``, and
+``input 4.0`` for its first layer.
 """
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
 
-Layer = tuple[str, int, int]
 Block = tuple[str, int]
+
+
+class Layer(NamedTuple):
+    """A layer of the block (``name``, ``number``), at its ``position`` there. Equal to the plain tuple."""
+
+    name: str
+    number: int
+    position: int
+
+    @property
+    def block(self) -> Block:
+        return self.name, self.number
+
+
 # The attention blocks of the two families, by the host's names, in execution order.
 SDXL_BLOCKS: tuple[Block, ...] = (
     *(("input", i) for i in (4, 5, 7, 8)),
@@ -19,6 +35,42 @@ SD15_BLOCKS: tuple[Block, ...] = (
     ("middle", 0),
     *(("output", i) for i in range(3, 12)),
 )
+_RANGE = r"([0-9]{1,9})(?:\s*-\s*([0-9]{1,9}))?"
+_NAMED = re.compile(rf"([a-z]+)[ _]*(?:{_RANGE}(?:\.{_RANGE})?)?")
+
+
+@dataclass(frozen=True)
+class Named:
+    """What one name means: blocks called ``name``, with any number where ``numbers`` is None; of each the
+    layers at ``positions``, or the whole block.
+    """
+
+    name: str
+    numbers: range | None
+    positions: range | None
+
+
+def read_name(text: str) -> Named | None:
+    """``output``, ``output 1``, ``output_0-2``, ``output 1.4`` or ``output 1.0-4``, in lower case; None for
+    what is no such name. A range that runs backwards is empty.
+    """
+    match = _NAMED.fullmatch(text)
+    return match and Named(match[1], _range(match[2], match[3]), _range(match[4], match[5]))
+
+
+def _range(first: str | None, last: str | None) -> range | None:
+    return None if first is None else range(int(first), int(last or first) + 1)
+
+
+def block_name(block: Block, position: int | None = None) -> str:
+    """``output 1``, or ``output 1.4`` for the layer at a ``position``."""
+    name, number = block
+    return f"{name} {number}" if position is None else f"{name} {number}.{position}"
+
+
+def block_names(blocks: Iterable[Block]) -> str:
+    """``input 4, input 5``: each block once, in the order given."""
+    return ", ".join(map(block_name, dict.fromkeys(blocks)))
 
 
 def published_order(layers: Iterable[Layer]) -> list[Layer]:
@@ -52,21 +104,23 @@ def parse_blocks(text: str, known: Iterable[Block]) -> frozenset[Block]:
     known = list(known)
     if text.strip().lower() == "all":
         return frozenset(known)
-    found: set[Block] = set()
+    blocks: set[Block] = set()
     for word in filter(None, (part.strip().lower() for part in text.split(","))):
-        match = re.fullmatch(r"([a-z]+)[ _]*(?:(\d+)(?:\s*-\s*(\d+))?)?", word)
-        named = set()
-        if match:
-            name, first, last = match[1], match[2], match[3] or match[2]
-            named = {b for b in known if b[0] == name and (first is None or int(first) <= b[1] <= int(last))}
-        if not named:
+        named = read_name(word)
+        those: set[Block] = set()
+        if named is not None and named.positions is None:
+            those = {
+                (name, number)
+                for name, number in known
+                if name == named.name and (named.numbers is None or number in named.numbers)
+            }
+        if not those:
             raise ValueError(f"blocks: {word!r} names no block of this model. {_known(known)}")
-        found |= named
-    if not found:
+        blocks |= those
+    if not blocks:
         raise ValueError(f"blocks: the list is empty. {_known(known)}")
-    return frozenset(found)
+    return frozenset(blocks)
 
 
 def _known(blocks: list[Block]) -> str:
-    names = ", ".join(f"{name} {number}" for name, number in blocks)
-    return f"Write all, or a list of: {names}. Ranges such as output 0-2 work too."
+    return f"Write all, or a list of: {block_names(blocks)}. Ranges such as output 0-2 work too."

@@ -4,40 +4,38 @@ import comfy.model_base
 import comfy.model_sampling
 from comfy.ldm.modules.attention import SpatialTransformer
 
-from ...zsamb_core.layers import SDXL_BLOCKS
+from ...zsamb_core.layers import SDXL_BLOCKS, Block, Layer, block_names
 
 
-def attention_blocks(model) -> tuple[tuple[str, int], ...]:
-    """The (name, number) of every block of a MODEL's UNet that holds self-attention, in execution order."""
+def attention_blocks(model) -> tuple[Block, ...]:
+    """Every block of a MODEL's UNet that holds self-attention, in execution order."""
     unet = model.model.diffusion_model
-    found = []
+    with_attention = []
     for name in ("input_blocks", "middle_block", "output_blocks"):
         group = getattr(unet, name, None) or []
         blocks = [group] if name == "middle_block" else group
         for i, block in enumerate(blocks):
             if any(isinstance(m, SpatialTransformer) for m in block):
-                found.append((name.split("_")[0], i))
-    return tuple(found)
+                with_attention.append((name.split("_")[0], i))
+    return tuple(with_attention)
 
 
-def attention_layers(model) -> tuple[tuple[str, int, int], ...]:
-    """The (name, number, index) of every self-attention layer of a MODEL's UNet: its block, and its place
-    there. Cross-attention is in the same layers.
-    """
+def attention_layers(model) -> tuple[Layer, ...]:
+    """Every self-attention layer of a MODEL's UNet. Cross-attention is in the same layers."""
     return tuple(layer for layer, _ in _transformer_blocks(model))
 
 
 def _transformer_blocks(model):
     """(layer, module) of a MODEL's UNet, in execution order."""
-    unet, found = model.model.diffusion_model, []
+    unet, layers = model.model.diffusion_model, []
     for name, number in attention_blocks(model):
         block = unet.middle_block if name == "middle" else getattr(unet, f"{name}_blocks")[number]
         inner = [m for t in block if isinstance(t, SpatialTransformer) for m in t.transformer_blocks]
-        found += [((name, number, i), module) for i, module in enumerate(inner)]
-    return found
+        layers += [(Layer(name, number, i), module) for i, module in enumerate(inner)]
+    return layers
 
 
-def cross_attention(model, context: int, node: str) -> dict[tuple[str, int, int], int]:
+def cross_attention(model, context: int, node: str) -> dict[Layer, int]:
     """The width of every cross-attention layer of a MODEL. Raises ValueError for a model without, or whose
     context is not of ``context`` channels.
     """
@@ -47,12 +45,12 @@ def cross_attention(model, context: int, node: str) -> dict[tuple[str, int, int]
             f"{node}: the model input is a {type(model.model).__name__}, expected SDXL or SD1.5, which have"
             " cross-attention. Load such a checkpoint."
         )
-    found = blocks[0][1].attn2.to_k.in_features
-    if found != context:
+    width = blocks[0][1].attn2.to_k.in_features
+    if width != context:
         kinds = {2048: "SDXL", 1024: "SD2", 768: "SD1.5"}
         raise ValueError(
             f"{node}: the adapter makes tokens of {context} channels ({kinds.get(context, 'another model')}),"
-            f" and the model's context has {found} ({kinds.get(found, 'another model')}). Load an adapter"
+            f" and the model's context has {width} ({kinds.get(width, 'another model')}). Load an adapter"
             " made for this kind of model."
         )
     return {layer: m.attn2.heads * m.attn2.dim_head for layer, m in blocks}
@@ -69,8 +67,8 @@ def require_sdxl(model, node: str) -> None:
     blocks = attention_blocks(model)
     if blocks != SDXL_BLOCKS:
         raise ValueError(
-            f"{node}: the model input has attention in the blocks {_names(blocks)}, expected SDXL's "
-            f"{_names(SDXL_BLOCKS)}. Distilled and refiner variants of SDXL are not supported."
+            f"{node}: the model input has attention in the blocks {block_names(blocks) or 'none'}, expected"
+            f" SDXL's {block_names(SDXL_BLOCKS)}. Distilled and refiner variants of SDXL are not supported."
         )
 
 
@@ -90,7 +88,3 @@ def require_additive_noise(model, node: str) -> None:
             " SharedAttention Patch without a reference on this model: the first picture is then the"
             " reference."
         )
-
-
-def _names(blocks) -> str:
-    return ", ".join(f"{name} {number}" for name, number in blocks) or "none"

@@ -2,14 +2,22 @@
 
 import pytest
 
-from zsamb_core.layers import left_alone, parse_blocks, published_order
+from zsamb_core.layers import (
+    Layer,
+    block_name,
+    block_names,
+    left_alone,
+    parse_blocks,
+    published_order,
+    read_name,
+)
 
 SDXL_DEPTHS = {
     ("input", 4): 2, ("input", 5): 2, ("input", 7): 10, ("input", 8): 10, ("middle", 0): 10,
     ("output", 0): 10, ("output", 1): 10, ("output", 2): 10,
     ("output", 3): 2, ("output", 4): 2, ("output", 5): 2,
 }  # fmt: skip
-SDXL = [(*block, i) for block, depth in SDXL_DEPTHS.items() for i in range(depth)]
+SDXL = [Layer(*block, i) for block, depth in SDXL_DEPTHS.items() for i in range(depth)]
 
 
 def test_the_published_order_is_down_up_middle():
@@ -55,3 +63,24 @@ def test_blocks_are_named_as_the_host_names_them():
 def test_unknown_blocks_are_refused(text):
     with pytest.raises(ValueError, match="blocks: .*input 4, input 5"):
         parse_blocks(text, list(SDXL_DEPTHS))
+
+
+@pytest.mark.parametrize("text", ["output 1.0", "output 2-0", "output 1.", "output -1", "output \u0661"])
+def test_layers_and_ranges_that_hold_nothing_are_no_blocks(text):
+    with pytest.raises(ValueError, match="names no block of this model"):
+        parse_blocks(text, list(SDXL_DEPTHS))
+
+
+def test_a_layer_is_the_hosts_tuple_and_knows_its_block():
+    layer = Layer("output", 1, 4)
+    assert layer == ("output", 1, 4) and layer.block == ("output", 1)
+    assert {layer: 1}["output", 1, 4] == {("output", 1, 4): 1}[layer] == 1
+    assert sorted([("output", 1, 5), layer, ("input", 8, 0)])[1] is layer
+
+
+def test_every_layer_is_read_as_it_is_written():
+    for layer in SDXL:
+        block, whole = read_name(block_name(layer.block, layer.position)), read_name(block_name(layer.block))
+        assert (block.name, *block.numbers, *block.positions) == layer
+        assert (whole.name, *whole.numbers) == layer.block and whole.positions is None
+    assert block_names(layer.block for layer in SDXL).startswith("input 4, input 5, input 7, input 8, middle")

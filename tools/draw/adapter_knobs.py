@@ -7,7 +7,7 @@ import torch
 
 from demo.pictures import draw
 from demo.styles import STYLES
-from zsamb_core.layers import SDXL_BLOCKS
+from zsamb_core.layers import SDXL_BLOCKS, block_name
 
 from .knobs import REFERENCES, Row, Set
 from .studio import STYLE_BLOCK
@@ -22,7 +22,7 @@ classifier recognises; what the style picture shows takes the place of the other
 First the set on the sheet, seed {seed}, a star in the style lava; then the means of {sets} sets from that
 seed upwards, in the five styles that no part of the demo family was trained on.
 """
-BLOCKS = [f"{name} {number}" for name, number in SDXL_BLOCKS]
+BLOCKS = [block_name(block) for block in SDXL_BLOCKS]
 STYLE = "{} {}".format(*STYLE_BLOCK)
 
 

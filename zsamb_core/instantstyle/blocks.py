@@ -7,7 +7,16 @@ conditional one sees none, so guidance pushes away from what the block carries.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..layers import SD15_BLOCKS, SDXL_BLOCKS, Block, Layer, published_order
+from ..layers import (
+    SD15_BLOCKS,
+    SDXL_BLOCKS,
+    Block,
+    Layer,
+    block_name,
+    block_names,
+    published_order,
+    read_name,
+)
 
 # The authors' blocks, by the host's names; diffusers' up_blocks.0.attentions.1 and down_blocks.2.attentions.1
 # for SDXL, up_blocks.1 and down_blocks.2 with mid_block for SD1.5.
@@ -19,6 +28,9 @@ LAYOUT: Mapping[tuple[Block, ...], tuple[Block, ...]] = {
     SDXL_BLOCKS: (("input", 8),),
     SD15_BLOCKS: (("input", 7), ("input", 8), ("middle", 0)),
 }
+# (name, number, position): a layer, or with None for the position a whole block.
+BlockOrLayer = tuple[str, int, int | None]
+MOST = 1000  # no model has as many blocks, or layers in one
 PRESETS = ("style", "layout", "style and layout", "precise style", "strong style", "all")
 
 
@@ -37,12 +49,11 @@ def preset_weights(preset: str, layers: Sequence[Layer]) -> dict[Layer, float]:
         raise ValueError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
     if preset == "all":
         return dict.fromkeys(layers, 1.0)
-    blocks = tuple(dict.fromkeys(layer[:2] for layer in layers))
+    blocks = tuple(dict.fromkeys(layer.block for layer in layers))
     if blocks not in STYLE:
-        names = ", ".join(f"{name} {number}" for name, number in blocks)
         raise ValueError(
             f"preset {preset} is known for the blocks of SDXL and SD1.5, and the model has attention in"
-            f" {names}. Use preset all, or Block Weights."
+            f" {block_names(blocks)}. Use preset all, or Block Weights."
         )
     style = dict.fromkeys(STYLE[blocks], 1.0)
     layout = dict.fromkeys(LAYOUT[blocks], 1.0)
@@ -53,11 +64,11 @@ def preset_weights(preset: str, layers: Sequence[Layer]) -> dict[Layer, float]:
         "precise style": style | dict.fromkeys(layout, -1.0),
         "strong style": {block: 1.0 for block in blocks if block not in layout},
     }[preset]
-    return {layer: weights[layer[:2]] for layer in layers if layer[:2] in weights}
+    return {layer: weights[layer.block] for layer in layers if layer.block in weights}
 
 
 def chosen_weights(
-    preset: str, weights: Mapping[tuple[str, int, int | None], float] | None, layers: Sequence[Layer]
+    preset: str, weights: Mapping[BlockOrLayer, float] | None, layers: Sequence[Layer]
 ) -> dict[Layer, float]:
     """Of the preset, or of ``weights`` in its place. Raises ValueError as `preset_weights` and
     `layer_weights` do.
@@ -65,55 +76,51 @@ def chosen_weights(
     return preset_weights(preset, layers) if weights is None else layer_weights(weights, layers)
 
 
-def parse_weights(text: str) -> dict[tuple[str, int, int | None], float]:
+def parse_weights(text: str) -> dict[BlockOrLayer, float]:
     """Lines or comma-separated items ``block = weight`` or ``block.layer = weight``, with ranges:
     ``output 1 = 1, output 1.0-4 = 0.5, input 7-8 = -0.3``. By (name, number, layer), None for a whole block.
     Raises ValueError that quotes the item.
     """
-    weights: dict[tuple[str, int, int | None], float] = {}
+    weights: dict[BlockOrLayer, float] = {}
     for item in filter(None, (part.strip() for part in re.split(r"[,\n;]", text.lower()))):
-        match = re.fullmatch(
-            r"(input|middle|output)[ _]*(N)(?:\s*-\s*(N))?(?:\.(N)(?:\s*-\s*(N))?)?\s*[=:]\s*(\S+)".replace(
-                "N", "[0-9]{1,3}"
-            ),
-            item,
-        )
-        weight = _number(match[6]) if match else None
-        if match is None or weight is None:
+        match = re.fullmatch(r"([^=:]+?)\s*[=:]\s*(\S+)", item)
+        named = read_name(match[1]) if match else None
+        weight = _number(match[2]) if match else None
+        if (
+            named is None
+            or weight is None
+            or named.name not in ("input", "middle", "output")
+            or named.numbers is None
+            or max(named.numbers.stop, named.positions.stop if named.positions else 0) > MOST
+        ):
             raise ValueError(
                 f"layers: {item!r} is not a weight. Write a block, or a block and its layer, an equals sign"
                 " and a number from -10 to 10, for example: output 1 = 1, output 1.0-4 = 0.5"
             )
-        name, first, last = match[1], int(match[2]), int(match[3] or match[2])
-        layer, until = (int(match[4]), int(match[5] or match[4])) if match[4] else (None, None)
-        if last < first or (layer is not None and until is not None and until < layer):
+        positions = (None,) if named.positions is None else named.positions
+        if not named.numbers or not positions:
             raise ValueError(
                 f"layers: {item!r} has a range that ends before it starts. Write, say, output 3-5"
             )
-        for number in range(first, last + 1):
-            if layer is None or until is None:
-                weights[name, number, None] = weight
-            else:
-                weights.update({(name, number, i): weight for i in range(layer, until + 1)})
+        weights |= {(named.name, number, i): weight for number in named.numbers for i in positions}
     return weights
 
 
-def layer_weights(
-    weights: Mapping[tuple[str, int, int | None], float], layers: Sequence[Layer]
-) -> dict[Layer, float]:
+def layer_weights(weights: Mapping[BlockOrLayer, float], layers: Sequence[Layer]) -> dict[Layer, float]:
     """Weights by layer from weights by block and by layer, of which the layer's own counts; zeros are left
     out. Raises ValueError for a weight on what the model does not have.
     """
     known = set(layers)
-    blocks = {layer[:2] for layer in layers}
-    for (name, number, index), weight in weights.items():
-        there = (name, number) in blocks if index is None else (name, number, index) in known
+    blocks = dict.fromkeys(layer.block for layer in layers)
+    for (name, number, position), weight in weights.items():
+        block = (name, number)
+        there = block in blocks if position is None else (name, number, position) in known
         if weight and not there:
-            what = f"{name} {number}" if index is None else f"{name} {number}.{index}"
-            names = ", ".join(f"{n} {i}" for n, i in dict.fromkeys(layer[:2] for layer in layers))
-            raise ValueError(f"the model has no {what}; its blocks are {names}")
-    found = {layer: weights.get(layer, weights.get((*layer[:2], None), 0.0)) for layer in layers}
-    return {layer: weight for layer, weight in found.items() if weight}
+            raise ValueError(
+                f"the model has no {block_name(block, position)}; its blocks are {block_names(blocks)}"
+            )
+    chosen = {layer: weights.get(layer, weights.get((*layer.block, None), 0.0)) for layer in layers}
+    return {layer: weight for layer, weight in chosen.items() if weight}
 
 
 def _number(text: str) -> float | None:

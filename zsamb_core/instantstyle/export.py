@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from ..files.new_file import write_new
-from ..layers import Layer
+from ..layers import Layer, block_name
 from .adapter_file import Adapter
 from .blocks import adapter_keys
 from .style_images import refuse_structure
@@ -42,5 +42,5 @@ def export_adapter(
                 for p in "kv":
                     shape = (structure[layer], adapter.projector.width)
                     tensors[f"ip_adapter.{n}.to_{p}_ip.weight"] = torch.zeros(shape, dtype=dtype)
-    about = {"format": "pt", "blocks": json.dumps(sorted({f"{name} {number}" for name, number, _ in chosen}))}
+    about = {"format": "pt", "blocks": json.dumps(sorted({block_name(layer.block) for layer in chosen}))}
     return write_new(places, lambda path: save_file(tensors, path, about))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..layers import Layer
+from ..layers import Layer, block_name, block_names
 from .adapter_file import Adapter
 from .blocks import adapter_keys
 from .image_tokens import image_tokens, keys_and_values
@@ -132,24 +132,20 @@ def refuse_structure(adapter: Adapter, structure: Mapping[Layer, int], wanted: l
             f"the adapter has a layer {last}, and the model has {len(structure)} cross-attention layers, so"
             f" the last is {2 * len(structure) - 1}. {_families(adapter, len(structure))}"
         )
-    missing = [layer for layer in wanted if keys[layer] not in adapter.layers]
+    missing = [layer.block for layer in wanted if keys[layer] not in adapter.layers]
     if missing:
-        there = [layer for layer, n in keys.items() if n in adapter.layers]
+        there = [layer.block for layer, n in keys.items() if n in adapter.layers]
         raise ValueError(
-            f"the adapter {adapter.path.name} has nothing for {_blocks(missing)}, it has only"
-            f" {_blocks(there)}. Choose a preset within those, or use the full adapter."
+            f"the adapter {adapter.path.name} has nothing for {block_names(missing)}, it has only"
+            f" {block_names(there)}. Choose a preset within those, or use the full adapter."
         )
     for layer, number in keys.items():
         if adapter.layers.get(number, structure[layer]) != structure[layer]:
             raise ValueError(
                 f"the adapter's layer {number} is {adapter.layers[number]} wide, and the model's"
-                f" ({layer[0]} {layer[1]}, layer {layer[2]}) {structure[layer]}."
+                f" ({block_name(layer.block)}, layer {layer.position}) {structure[layer]}."
                 f" {_families(adapter, len(structure))}"
             )
-
-
-def _blocks(layers: list[Layer]) -> str:
-    return ", ".join(f"{name} {number}" for name, number in dict.fromkeys(layer[:2] for layer in layers))
 
 
 def _families(adapter: Adapter, model_layers: int) -> str:

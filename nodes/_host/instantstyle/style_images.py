@@ -74,7 +74,7 @@ def _apply_with_images(
     replacements = options.get("patches_replace", {})
     attn2 = dict(replacements.get("attn2", {}))
     for layer, added in layers.items():
-        attn2[layer] = WithImages(call, layer, added, attn2.get(layer, attn2.get(layer[:2])))
+        attn2[layer] = WithImages(call, layer, added, attn2.get(layer, attn2.get(layer.block)))
     options["patches_replace"] = {**replacements, "attn2": attn2}
     return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from comfy.ldm.modules.attention import get_attn_precision, optimized_attention
 
+from ....zsamb_core.layers import Layer
 from ....zsamb_core.style_aligned.adain import Statistics, adain, adain_regions, mix, statistics
 from ....zsamb_core.style_aligned.attention import Part, shared_attention, shared_by_all
 from ....zsamb_core.style_aligned.group_norm import group_norm, group_statistics, pool
@@ -22,7 +23,7 @@ PROJECTIONS = ("queries", "keys", "values")
 def attend(q, k, v, extra):
     """attn1 replacement: projected queries, keys and values (rows, N, C) to the attention's output."""
     call = CALL.get()
-    layer = (*extra["block"], extra["block_index"])
+    layer = Layer(*extra["block"], extra["block_index"])
 
     def plain(q, k, v):
         return optimized_attention(

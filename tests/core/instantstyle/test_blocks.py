@@ -6,17 +6,18 @@ import re
 import pytest
 
 from zsamb_core.instantstyle.blocks import PRESETS, adapter_keys, layer_weights, parse_weights, preset_weights
+from zsamb_core.layers import Layer
 
 SDXL_DEPTHS = {
     ("input", 4): 2, ("input", 5): 2, ("input", 7): 10, ("input", 8): 10, ("middle", 0): 10,
     ("output", 0): 10, ("output", 1): 10, ("output", 2): 10,
     ("output", 3): 2, ("output", 4): 2, ("output", 5): 2,
 }  # fmt: skip
-SDXL = [(*block, i) for block, depth in SDXL_DEPTHS.items() for i in range(depth)]
+SDXL = [Layer(*block, i) for block, depth in SDXL_DEPTHS.items() for i in range(depth)]
 SD15 = [
-    *(("input", i, 0) for i in (1, 2, 4, 5, 7, 8)),
-    ("middle", 0, 0),
-    *(("output", i, 0) for i in range(3, 12)),
+    *(Layer("input", i, 0) for i in (1, 2, 4, 5, 7, 8)),
+    Layer("middle", 0, 0),
+    *(Layer("output", i, 0) for i in range(3, 12)),
 ]
 
 
@@ -90,7 +91,7 @@ def test_presets(preset):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_only_all_is_for_other_models(preset):
-    strange = [("input", 1, 0), ("input", 2, 0), ("output", 0, 0)]
+    strange = [Layer("input", 1, 0), Layer("input", 2, 0), Layer("output", 0, 0)]
     if preset == "all":
         assert preset_weights(preset, strange) == dict.fromkeys(strange, 1.0)
     else:

@@ -13,8 +13,14 @@ from zsamb_core.instantstyle.adapter_file import Projector, open_adapter
 from zsamb_core.instantstyle.image_tokens import image_tokens, keys_and_values, project, resample
 from zsamb_core.instantstyle.style_embeds import FILES, KNOWN_ENCODERS, Encoder, StyleEmbeds, refuse_pairing
 from zsamb_core.instantstyle.style_images import project_images, refuse_structure
+from zsamb_core.layers import Layer
 
-STRUCTURE = {("input", 4, 0): 8, ("middle", 0, 0): 8, ("output", 1, 0): 12, ("output", 1, 1): 12}
+STRUCTURE = {
+    Layer("input", 4, 0): 8,
+    Layer("middle", 0, 0): 8,
+    Layer("output", 1, 0): 12,
+    Layer("output", 1, 1): 12,
+}
 NUMBERS = {("input", 4, 0): 1, ("output", 1, 0): 3, ("output", 1, 1): 5, ("middle", 0, 0): 7}
 WIDTH, HIDDEN, POOLED = 10, 6, 5
 ENCODER = Encoder(HIDDEN, POOLED)
@@ -335,8 +341,8 @@ def test_images_in_half_precision_are_projected_in_fp32(tmp_path):
 
 def test_an_adapter_of_more_layers_than_the_model_is_refused(tmp_path):
     """The messages tell SDXL's 70 and SD1.5's 16 layers apart, by name."""
-    seventy = {("input", 4, i): 4 for i in range(70)}
-    sixteen = {("input", 1, i): 4 for i in range(16)}
+    seventy = {Layer("input", 4, i): 4 for i in range(70)}
+    sixteen = {Layer("input", 1, i): 4 for i in range(16)}
     adapter, _ = make(tmp_path, structure=seventy, width=2048)
     phrase = (
         r"has a layer 139, and the model has 16 cross-attention layers, so the last is 31\. The adapter"

@@ -17,8 +17,8 @@ CONTEXT = f"{CATEGORY}/context"
 IP_ADAPTERS = "ipadapter"  # the folder type
 AUTO, CUSTOM = "auto", "custom"
 
-# STYLE_REFERENCE carries a zsamb_core.style_aligned.reference.StyleReference, immutable: paths x(sigma),
-# their conditionings, weights, shifts and scales.
+# STYLE_REFERENCE carries a zsamb_core.style_aligned.reference.StyleReference, immutable:
+# trajectories x(sigma), their conditionings, weights, shifts and scales.
 STYLE_REFERENCE = io.Custom("STYLE_REFERENCE")
 # STYLE_EMBEDS carries a zsamb_core.instantstyle.style_embeds.StyleEmbeds, immutable.
 STYLE_EMBEDS = io.Custom("STYLE_EMBEDS")

@@ -8,7 +8,7 @@ from comfy_api.latest import io, ui
 
 from ..zsamb_core.finite import require_finite
 from ..zsamb_core.style_aligned.blend import METHODS, blend, counted
-from ..zsamb_core.style_aligned.reference import Reference, StyleReference, blended_path
+from ..zsamb_core.style_aligned.reference import Reference, StyleReference, blended_trajectory
 from ..zsamb_core.style_aligned.resize import FITS, fit
 from ._common import CATEGORY, STYLE_REFERENCE, naming, place, weight_rows
 from ._host.conditioning import average
@@ -96,43 +96,43 @@ class MultiRefBlend(io.ComfyNode):
     @classmethod
     def execute(cls, weights, method, fit, references, vae=None) -> io.NodeOutput:
         with naming(NODE):
-            given = [value for _, value in sorted(references.items(), key=lambda item: place(item[0]))]
-            if any(isinstance(value, StyleReference) for value in given):
+            values = [value for _, value in sorted(references.items(), key=lambda item: place(item[0]))]
+            if any(isinstance(value, StyleReference) for value in values):
                 nothing = without(
                     f"{NODE}: the references are STYLE_REFERENCEs, whose blend is output reference."
                 )
-                return io.NodeOutput(nothing, blended_references(given, weights, method), nothing)
+                return io.NodeOutput(nothing, blended_references(values, weights, method), nothing)
             if method == ATTENTION:
                 raise ValueError(
                     "method attention is for style references, and these are latents or pictures. Make each a"
                     " STYLE_REFERENCE with DDIM Invert or Noise Reference, which blends best, or choose"
                     " karcher to blend them as they are."
                 )
-            latents = as_latents(given, fit, vae)
+            latents = as_latents(values, fit, vae)
             rows = weight_rows(weights, len(latents))
-            found = torch.stack([blend(latents, row, METHODS[method]) for row in rows])
-        preview = None if vae is None else vae.decode(found)
+            blends = torch.stack([blend(latents, row, METHODS[method]) for row in rows])
+        preview = None if vae is None else vae.decode(blends)
         return io.NodeOutput(
-            {"samples": found},
+            {"samples": blends},
             without(f"{NODE}: the references are latents or pictures, whose blend is output latent."),
             without(f"{NODE}: the preview needs vae.") if preview is None else preview,
             ui=None if preview is None else ui.PreviewImage(preview),
         )
 
 
-def as_latents(given: list, how: str, vae) -> torch.Tensor:
+def as_latents(values: list, how: str, vae) -> torch.Tensor:
     """(n, C, h, w) of LATENTs and IMAGEs, at the first one's size."""
-    if any(isinstance(value, torch.Tensor) for value in given):
+    if any(isinstance(value, torch.Tensor) for value in values):
         if vae is None:
             raise ValueError("a reference is an IMAGE and vae is not connected, expected the model's VAE.")
-        if not all(isinstance(value, torch.Tensor) for value in given):
+        if not all(isinstance(value, torch.Tensor) for value in values):
             raise ValueError("references are IMAGEs and LATENTs, expected one kind. Encode the pictures too.")
-        for i, value in enumerate(given):
+        for i, value in enumerate(values):
             require_finite(value, f"picture {i + 1} of the references")
-        height, width = given[0].shape[1:3]
-        pictures = [fit(value[..., :3].movedim(-1, 1), (height, width), how, 0.5) for value in given]
+        height, width = values[0].shape[1:3]
+        pictures = [fit(value[..., :3].movedim(-1, 1), (height, width), how, 0.5) for value in values]
         return vae.encode(torch.cat(pictures).movedim(1, -1))
-    samples = [value["samples"] for value in given]
+    samples = [value["samples"] for value in values]
     channels = {s.shape[1] for s in samples}
     if any(s.ndim != 4 for s in samples) or len(channels) > 1:
         shapes = ", ".join(str(tuple(s.shape)) for s in samples)
@@ -143,24 +143,26 @@ def as_latents(given: list, how: str, vae) -> torch.Tensor:
     return torch.cat([fit(s.float(), size, how) for s in samples])
 
 
-def blended_references(given: list, weights: str, method: str) -> StyleReference:
-    """STYLE_REFERENCEs as one: side by side with their weights, or their paths blended at every noise level,
-    with the mean of their conditionings.
+def blended_references(values: list, weights: str, method: str) -> StyleReference:
+    """STYLE_REFERENCEs as one: side by side with their weights, or their trajectories blended, with the mean
+    of their conditionings.
     """
-    if not all(isinstance(value, StyleReference) for value in given):
+    if not all(isinstance(value, StyleReference) for value in values):
         raise ValueError("references are STYLE_REFERENCEs and others, expected one kind.")
-    references: list[Reference] = [r for value in given for r in value.references]
+    references: list[Reference] = [r for value in values for r in value.references]
     rows = weight_rows(weights, len(references))
     if len(rows) > 1:
         raise ValueError(f"weights has {len(rows)} lines, expected one for style references.")
     shares = counted(rows[0], len(references))
-    kept = [(r, w) for r, w in zip(references, shares, strict=True) if w > 0]
-    if method == ATTENTION or len(kept) == 1:
-        return StyleReference(tuple(replace(r, weight=w) for r, w in kept))
-    function = partial(blend, weights=[w for _, w in kept], method=METHODS[method])
-    path = blended_path([r.path for r, _ in kept], function)
-    conditionings = [average([(getattr(r, side), w) for r, w in kept]) for side in ("positive", "negative")]
-    return StyleReference((Reference(path, *conditionings),))
+    counting = [(r, w) for r, w in zip(references, shares, strict=True) if w > 0]
+    if method == ATTENTION or len(counting) == 1:
+        return StyleReference(tuple(replace(r, weight=w) for r, w in counting))
+    function = partial(blend, weights=[w for _, w in counting], method=METHODS[method])
+    trajectory = blended_trajectory([r.trajectory for r, _ in counting], function)
+    conditionings = [
+        average([(getattr(r, side), w) for r, w in counting]) for side in ("positive", "negative")
+    ]
+    return StyleReference((Reference(trajectory, *conditionings),))
 
 
 NODES = [MultiRefBlend]

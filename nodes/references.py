@@ -106,9 +106,9 @@ class DDIMInvert(io.ComfyNode):
         require_additive_noise(model, "DDIM Invert")
         samples = one_picture(model, latent, "DDIM Invert")
         check_prompts(positive, negative, "DDIM Invert")
-        path, top = invert(model, samples, positive, negative, scheduler, steps, cfg, refinements)
-        require_finite(path.points, "DDIM Invert: the path that the model made", OVERFLOW)
-        reference = Reference(path, positive, negative)
+        trajectory, top = invert(model, samples, positive, negative, scheduler, steps, cfg, refinements)
+        require_finite(trajectory.points, "DDIM Invert: the path that the model made", OVERFLOW)
+        reference = Reference(trajectory, positive, negative)
         return io.NodeOutput(StyleReference((reference,)), {"samples": top})
 
 
@@ -185,8 +185,8 @@ class NoiseReference(io.ComfyNode):
         require_additive_noise(model, "Noise Reference")
         samples = one_picture(model, latent, "Noise Reference")
         check_prompts(positive, negative, "Noise Reference")
-        path = noised(model, samples, seed)
-        return io.NodeOutput(StyleReference((Reference(path, positive, negative),)))
+        trajectory = noised(model, samples, seed)
+        return io.NodeOutput(StyleReference((Reference(trajectory, positive, negative),)))
 
 
 class RecordReference(io.ComfyNode):
@@ -266,9 +266,9 @@ class RecordReference(io.ComfyNode):
         settings = {"steps": steps, "cfg": cfg, "sampler_name": sampler_name, "scheduler": scheduler}
         prompts = {"positive": positive, "negative": negative}
         with naming(node):
-            path, out = recorded(model, latent_image, seed, denoise=denoise, **settings, **prompts)
-        require_finite(path.points, f"{node}: the picture that the model drew", OVERFLOW)
-        return io.NodeOutput(StyleReference((Reference(path, positive, negative),)), out)
+            trajectory, out = recorded(model, latent_image, seed, denoise=denoise, **settings, **prompts)
+        require_finite(trajectory.points, f"{node}: the picture that the model drew", OVERFLOW)
+        return io.NodeOutput(StyleReference((Reference(trajectory, positive, negative),)), out)
 
 
 class WeighReference(io.ComfyNode):

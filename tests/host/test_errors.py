@@ -68,8 +68,8 @@ def test_a_reference_of_another_kind_of_latent_is_refused(demo, four, reference,
     from dataclasses import replace
 
     first = reference.references[0]
-    path = replace(first.path, points=torch.zeros(len(first.path.sigmas), 16, 16, 16))
-    model = demo.patched(reference=replace(reference, references=(replace(first, path=path),)))
+    path = replace(first.trajectory, points=torch.zeros(len(first.trajectory.sigmas), 16, 16, 16))
+    model = demo.patched(reference=replace(reference, references=(replace(first, trajectory=path),)))
     refused_before_loading(demo, model, four, monkeypatch, "latents of 16 channels, expected 4")
 
 
@@ -169,7 +169,8 @@ def test_a_picture_with_alpha_or_of_odd_size_becomes_a_reference(demo, star):
     """The host's VAE Encode drops alpha and crops to a multiple of 8; the reference has that size."""
     alpha = torch.cat([star, torch.ones_like(star[..., :1])], -1)
     assert torch.equal(
-        demo.invert(alpha)[0].references[0].path.points, demo.invert(star)[0].references[0].path.points
+        demo.invert(alpha)[0].references[0].trajectory.points,
+        demo.invert(star)[0].references[0].trajectory.points,
     )
     odd = demo.invert(star[:, :101, :125])[0]
     assert tuple(odd.references[0].latent_shape) == (4, 12, 15)

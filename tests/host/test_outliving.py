@@ -79,7 +79,7 @@ def test_what_is_kept_of_a_model_call_is_allocated_in_a_pause(pack, demo, refere
 
 def test_style_values_tell_the_cache_their_size(demo, pack, reference):
     masked = demo.weigh(reference, mask=torch.ones(1, 8, 8), others=reference)
-    path = reference.references[0].path
+    path = reference.references[0].trajectory
     told = sum(t.numel() * t.element_size() for t in masked._comfy_cache_tensors())
     assert told == 2 * 4 * (path.points.numel() + path.sigmas.numel()) + 4 * 64
     embeds = make_embeds(pack, count=3)

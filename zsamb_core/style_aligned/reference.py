@@ -1,5 +1,5 @@
-"""Style references: the paths of pictures through the noise levels, the conditionings that describe them,
-and how much each counts.
+"""Style references: the trajectories of pictures through the noise levels, the conditionings that describe
+them, and how much each counts.
 """
 
 import math
@@ -15,11 +15,11 @@ from ..finite import require_finite
 
 
 @dataclass(frozen=True)
-class Path:
+class Trajectory:
     """x(sigma) of one picture in the host's sigma space, where x = x0 + sigma * noise.
 
-    ``sigmas`` (S,) ascending, ``points`` (S, C, h, w). Between nodes it is piecewise linear. DDIM's own path
-    is so too, so a path recorded at the inversion's nodes is exact in between, for any sampler and any
+    ``sigmas`` (S,) ascending, ``points`` (S, C, h, w). Between nodes it is piecewise linear. DDIM's own
+    trajectory is so too: one recorded at the inversion's nodes is exact in between, for any sampler and any
     schedule.
 
     Two things are for a picture that was drawn, whose first node is the picture itself, at sigma 0.
@@ -44,8 +44,8 @@ class Path:
         if (self.fresh or self.noise is not None) and self.sigmas[0] != 0:
             raise ValueError("a path with noise of its own must start at the picture, at sigma 0")
 
-    def to(self, device: torch.device) -> "Path":
-        """The same path with its tensors on ``device``."""
+    def to(self, device: torch.device) -> "Trajectory":
+        """The same trajectory with its tensors on ``device``."""
         noise = None if self.noise is None else self.noise.to(device)
         return replace(self, sigmas=self.sigmas.to(device), points=self.points.to(device), noise=noise)
 
@@ -55,8 +55,8 @@ class Path:
         first segment's does.
 
         ``offset`` k, as published, keeps the reference less noisy than its targets at the start: with nodes
-        counted from the noisiest, the first step gets node k and later ones node k + 1 until the path has
-        come down to it. A node at a foreign noise level keeps its variance-preserving form.
+        counted from the noisiest, the first step gets node k and later ones node k + 1 until the trajectory
+        has come down to it. A node at a foreign noise level keeps its variance-preserving form.
         """
         nodes, points = self.sigmas.to(sigma.device), self.points.to(sigma.device)
         s = sigma.float().contiguous()
@@ -71,9 +71,9 @@ class Path:
         if not offset:
             return exact
         last = len(nodes) - 1
-        held = torch.where(s > nodes[last - 1], last - offset, last - offset - 1)
-        ratio = torch.sqrt((1 + s**2) / (1 + nodes[held] ** 2)).view(-1, 1, 1, 1)
-        return torch.where((s > nodes[held]).view(-1, 1, 1, 1), points[held] * ratio, exact)
+        later = torch.where(s > nodes[last - 1], last - offset, last - offset - 1)
+        ratio = torch.sqrt((1 + s**2) / (1 + nodes[later] ** 2)).view(-1, 1, 1, 1)
+        return torch.where((s > nodes[later]).view(-1, 1, 1, 1), points[later] * ratio, exact)
 
 
 def _at_distance(x0: Tensor, x: Tensor, low: Tensor, high: Tensor, part: Tensor) -> Tensor:
@@ -83,25 +83,25 @@ def _at_distance(x0: Tensor, x: Tensor, low: Tensor, high: Tensor, part: Tensor)
     """
 
     def distance(points: Tensor) -> Tensor:
-        found: Tensor = torch.linalg.vector_norm((points - x0).flatten(1), dim=1)
-        return found.view(-1, 1, 1, 1)
+        norm: Tensor = torch.linalg.vector_norm((points - x0).flatten(1), dim=1)
+        return norm.view(-1, 1, 1, 1)
 
     wanted = torch.lerp(distance(low), distance(high), part)
     return torch.where(part < 1, x0 + (x - x0) * (wanted / distance(x).clamp_min(1e-12)), x)
 
 
-def noised_path(x0: Tensor, noise: Tensor) -> Path:
+def noised_trajectory(x0: Tensor, noise: Tensor) -> Trajectory:
     """``x0 + sigma * noise``: the forward process on one fixed noise, with no model call. (C, h, w) each."""
-    return Path(torch.tensor([0.0, 1.0]), torch.stack([x0, x0 + noise]))
+    return Trajectory(torch.tensor([0.0, 1.0]), torch.stack([x0, x0 + noise]))
 
 
-def recorded_path(seen: list[tuple[float, Tensor, Tensor]], x0: Tensor, noise: Tensor) -> Path:
+def recorded_trajectory(seen: list[tuple[float, Tensor, Tensor]], x0: Tensor, noise: Tensor) -> Trajectory:
     """From what a model was given while a picture was drawn and what it made of it, (sigma, x, denoised), the
     noise that was drawn from, and what came out, all (C, h, w).
 
     Where a sampler asks twice at one noise level, the later one is the corrected one. The nodes are what the
     model saw. Where the sampler went from each to the next by DDIM's step the lines between them are its own
-    path; any other step may have added noise.
+    trajectory; any other step may have added noise.
     """
     nodes = {0.0: (x0, x0)} | {sigma: (x, denoised) for sigma, x, denoised in seen if sigma > 0}
     sigmas = sorted(nodes)
@@ -115,7 +115,7 @@ def recorded_path(seen: list[tuple[float, Tensor, Tensor]], x0: Tensor, noise: T
         float((x - expected).norm()) > 0.01 * float(x.norm())
         for x, expected in zip(points[:-1], by_ddim, strict=True)
     )
-    return Path(torch.tensor(sigmas), torch.stack(points), fresh, noise)
+    return Trajectory(torch.tensor(sigmas), torch.stack(points), fresh, noise)
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,10 @@ class Reference:
     """One picture to borrow style from. Conditionings are the host's own values, passed through untouched.
 
     ``weight`` is relative to the other references'; ``shift`` and ``scale`` left at None follow the share's;
-    ``mask`` (1 or B, H, W), 0 to 1, says where in the targets it counts; ``offset`` see `Path.at`.
+    ``mask`` (1 or B, H, W), 0 to 1, says where in the targets it counts; ``offset`` see `Trajectory.at`.
     """
 
-    path: Path
+    trajectory: Trajectory
     positive: Any
     negative: Any
     weight: float = 1.0
@@ -138,10 +138,11 @@ class Reference:
     def __post_init__(self) -> None:
         if not math.isfinite(self.weight) or self.weight < 0:
             raise ValueError(f"a reference's weight is {self.weight}, expected 0 or more")
-        if not 0 <= self.offset < len(self.path.sigmas) - 1:
+        nodes = len(self.trajectory.sigmas)
+        if not 0 <= self.offset < nodes - 1:
             raise ValueError(
-                f"a reference's offset is {self.offset}, expected 0 to {len(self.path.sigmas) - 2} for a path"
-                f" of {len(self.path.sigmas)} nodes. Use a smaller offset, or a path with more steps; a"
+                f"a reference's offset is {self.offset}, expected 0 to {nodes - 2} for a path"
+                f" of {nodes} nodes. Use a smaller offset, or a path with more steps; a"
                 " noised reference takes none."
             )
         for name, number in (("score_shift", self.shift), ("score_scale", self.scale)):
@@ -158,12 +159,12 @@ class Reference:
     @property
     def latent_shape(self) -> torch.Size:
         """(C, h, w)."""
-        return self.path.points.shape[1:]
+        return self.trajectory.points.shape[1:]
 
     def to(self, device: torch.device) -> "Reference":
         """The same reference with its tensors on ``device``."""
         mask = None if self.mask is None else self.mask.to(device)
-        return replace(self, path=self.path.to(device), mask=mask)
+        return replace(self, trajectory=self.trajectory.to(device), mask=mask)
 
 
 @dataclass(frozen=True)
@@ -176,18 +177,20 @@ class StyleReference:
         """Without those of weight 0, which are as if they were not there. Raises ValueError if none is
         left.
         """
-        kept = tuple(r for r in self.references if r.weight > 0)
-        if not kept:
+        counting = tuple(r for r in self.references if r.weight > 0)
+        if not counting:
             raise ValueError(
                 f"the {len(self.references)} references all have weight 0, expected one above 0. To switch"
                 " the reference off, set strength to 0."
             )
-        return kept
+        return counting
 
     def _comfy_cache_tensors(self) -> list[Tensor]:
         """What ComfyUI's cache counts when it looks for memory to free."""
-        held = [(r.path.sigmas, r.path.points, r.path.noise, r.mask) for r in self.references]
-        return [tensor for each in held for tensor in each if tensor is not None]
+        tensors: list[Tensor | None] = []
+        for r in self.references:
+            tensors += [r.trajectory.sigmas, r.trajectory.points, r.trajectory.noise, r.mask]
+        return [tensor for tensor in tensors if tensor is not None]
 
 
 def normalised_weights(references: tuple[Reference, ...], size: tuple[int, int]) -> list[float | Tensor]:
@@ -213,26 +216,26 @@ def normalised_weights(references: tuple[Reference, ...], size: tuple[int, int])
     return [w / most for w in weighed]
 
 
-def blended_path(paths: list[Path], blend: Callable[[Tensor], Tensor]) -> Path:
-    """The path whose point at each node of any of ``paths`` is ``blend`` of theirs there, (n, C, h, w) to
-    (C, h, w), and so beyond. Raises ValueError for paths of unlike sizes.
+def blended_trajectory(trajectories: list[Trajectory], blend: Callable[[Tensor], Tensor]) -> Trajectory:
+    """At each node of any of ``trajectories``, and beyond them, ``blend`` of their points there: (n, C, h, w)
+    to (C, h, w). Raises ValueError for trajectories of unlike sizes.
     """
-    shapes = {tuple(path.points.shape[1:]) for path in paths}
+    shapes = {tuple(t.points.shape[1:]) for t in trajectories}
     if len(shapes) > 1:
         raise ValueError(
             f"the references are of sizes {sorted(shapes)}, expected one. Make them of one size."
         )
-    sigmas = torch.cat([path.sigmas for path in paths]).unique()
-    at = [path.at(sigmas) for path in paths]
+    sigmas = torch.cat([t.sigmas for t in trajectories]).unique()
+    at = [t.at(sigmas) for t in trajectories]
     points = torch.stack([blend(torch.stack(points)) for points in zip(*at, strict=True)])
     noise = None
-    if any(path.noise is not None for path in paths):
-        noise = blend(torch.stack([_direction(path) for path in paths]))
-    return Path(sigmas, points, any(path.fresh for path in paths), noise)
+    if any(t.noise is not None for t in trajectories):
+        noise = blend(torch.stack([_direction(t) for t in trajectories]))
+    return Trajectory(sigmas, points, any(t.fresh for t in trajectories), noise)
 
 
-def _direction(path: Path) -> Tensor:
-    """What a path goes on with beyond its last node, per unit of sigma."""
-    if path.noise is not None:
-        return path.noise
-    return (path.points[-1] - path.points[-2]) / (path.sigmas[-1] - path.sigmas[-2])
+def _direction(trajectory: Trajectory) -> Tensor:
+    """What a trajectory goes on with beyond its last node, per unit of sigma."""
+    if trajectory.noise is not None:
+        return trajectory.noise
+    return (trajectory.points[-1] - trajectory.points[-2]) / (trajectory.sigmas[-1] - trajectory.sigmas[-2])

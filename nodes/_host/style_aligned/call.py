@@ -242,7 +242,7 @@ def record(executor, run: Run, bank: dict, missing, x, t, transformer_options: d
 def call_with_references(executor, run: Run, rows, recorded, t, transformer_options: dict) -> None:
     """One call of the unpatched model on references of one size, each row with its own prompt."""
     sigma = t.flatten()[:1]
-    x = torch.cat([run.references[j].path.at(sigma, run.references[j].offset) for _, j in rows])
+    x = torch.cat([run.references[j].trajectory.at(sigma, run.references[j].offset) for _, j in rows])
     conds = [run.conds[j][name] for name, j in rows]
     context, c_concat, extra = None, None, {}
     for key in conds[0]:

@@ -9,7 +9,7 @@ import torch
 from comfy.utils import ProgressBar
 
 from ....zsamb_core.style_aligned.inversion import ddim_invert
-from ....zsamb_core.style_aligned.reference import Path
+from ....zsamb_core.style_aligned.reference import Trajectory
 from .patch import without_style
 
 SAMPLERS: list[str] = list(comfy.samplers.SAMPLER_NAMES)
@@ -24,10 +24,10 @@ def inversion_sigmas(model, scheduler: str, steps: int, start: float | None = No
     sampling = model.get_model_object("model_sampling")
     sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, steps)
     lowest = float(sampling.sigma_min)
-    given = sigmas[sigmas > lowest * 1.0001].float()
-    above = given.unique()
+    scheduled = sigmas[sigmas > lowest * 1.0001].float()
+    above = scheduled.unique()
     rising = torch.cat([torch.tensor([lowest if start is None else start]), above])
-    repeated = len(given) - len(above)
+    repeated = len(scheduled) - len(above)
     if repeated:
         logging.warning(
             f"DDIM Invert: {repeated} of the {steps} steps by the scheduler {scheduler} repeat a noise level"
@@ -50,11 +50,9 @@ def invert(
     steps: int,
     cfg: float,
     refinements: int = 0,
-) -> tuple[Path, torch.Tensor]:
-    """The path of ``latent`` (1, C, h, w) through the noise levels, and the fully noised latent in latent
-    space.
-    """
-    path: list[torch.Tensor] = []
+) -> tuple[Trajectory, torch.Tensor]:
+    """The trajectory of ``latent`` (1, C, h, w), and the fully noised latent in latent space."""
+    trajectories: list[torch.Tensor] = []
     # A sampler ends at 0; the published rule takes the picture for the latent at the smallest noise level.
     sigmas = inversion_sigmas(model, scheduler, steps, 0.0 if refinements else None)
     calls = (len(sigmas) - 1) * max(1, refinements)
@@ -71,12 +69,12 @@ def invert(
             sigma = sigmas[i // max(1, refinements) + 1]
             callback({"i": i, "x": x, "denoised": denoised, "sigma": sigma, "sigma_hat": sigma})
 
-        path.append(ddim_invert(x, sigmas, denoise, refinements, on_call))
-        return path[0][-1]
+        trajectories.append(ddim_invert(x, sigmas, denoise, refinements, on_call))
+        return trajectories[0][-1]
 
     guider = comfy.samplers.CFGGuider(without_style(model))
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
     noised = guider.sample(torch.zeros_like(latent), latent, comfy.samplers.KSAMPLER(sample), sigmas)
-    # The sampler may run on another device; a path is kept where the host keeps what passes between nodes.
-    return Path(sigmas, path[0][:, 0].to(noised.device)), noised
+    # The sampler may run on another device than where the host keeps what passes between nodes.
+    return Trajectory(sigmas, trajectories[0][:, 0].to(noised.device)), noised

@@ -221,7 +221,7 @@ def count_references(executor, model, noise_shape, *args, model_options=None, **
     """
     run = (model_options or {}).get("transformer_options", {}).get(RUN)
     if run is not None:
-        pictures = sum(r.path.points[0].numel() for r in run.references) / math.prod(noise_shape[1:])
+        pictures = sum(r.trajectory.points[0].numel() for r in run.references) / math.prod(noise_shape[1:])
         batch = noise_shape[0]
         if 0 < run.options.at_once < batch:
             # The first picture leaves as much, where it is the reference.

@@ -6,7 +6,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy.sample import prepare_noise
 from comfy.samplers import KSampler
 
-from ....zsamb_core.style_aligned.reference import Path, noised_path, recorded_path
+from ....zsamb_core.style_aligned.reference import Trajectory, noised_trajectory, recorded_trajectory
 
 
 def model_latent(model, latent: torch.Tensor) -> torch.Tensor:
@@ -14,14 +14,14 @@ def model_latent(model, latent: torch.Tensor) -> torch.Tensor:
     return model.get_model_object("latent_format").process_in(latent)
 
 
-def noised(model, latent: torch.Tensor, seed: int) -> Path:
-    """The path of ``latent`` (1, C, h, w) with the host's own noise of ``seed``."""
-    return noised_path(model_latent(model, latent)[0].float(), prepare_noise(latent, seed)[0])
+def noised(model, latent: torch.Tensor, seed: int) -> Trajectory:
+    """The trajectory of ``latent`` (1, C, h, w) with the host's own noise of ``seed``."""
+    return noised_trajectory(model_latent(model, latent)[0].float(), prepare_noise(latent, seed)[0])
 
 
-def recorded(model, latent: dict, seed: int, **settings) -> tuple[Path, dict]:
-    """Draw one picture with the host's KSampler; its path, and the LATENT. Raises ValueError for a schedule
-    without noise levels.
+def recorded(model, latent: dict, seed: int, **settings) -> tuple[Trajectory, dict]:
+    """Draw one picture with the host's KSampler; its trajectory, and the LATENT. Raises ValueError for a
+    schedule without noise levels.
     """
     from nodes import common_ksampler  # the host's
 
@@ -45,4 +45,4 @@ def recorded(model, latent: dict, seed: int, **settings) -> tuple[Path, dict]:
     listening.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "zsamb_record", listen)
     (out,) = common_ksampler(listening, seed, latent=latent, **settings)
     noise = prepare_noise(latent["samples"], seed, latent.get("batch_index"))[0].float().cpu()
-    return recorded_path(seen, model_latent(model, out["samples"])[0].float().cpu(), noise), out
+    return recorded_trajectory(seen, model_latent(model, out["samples"])[0].float().cpu(), noise), out

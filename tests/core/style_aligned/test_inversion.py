@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from zsamb_core.style_aligned.inversion import ddim_invert, step_up, velocity
-from zsamb_core.style_aligned.reference import Path
+from zsamb_core.style_aligned.reference import Trajectory
 
 
 def published(z0, alpha_bars, eps_model):
@@ -42,7 +42,7 @@ def test_sigma_space_rule_is_the_published_rule():
 
 def test_a_path_is_exact_at_its_nodes_and_straight_between_and_beyond():
     points = torch.tensor([1.0, 3.0, 4.0]).view(3, 1, 1, 1)
-    path = Path(torch.tensor([0.5, 1.0, 2.0]), points)
+    path = Trajectory(torch.tensor([0.5, 1.0, 2.0]), points)
     at = path.at(torch.tensor([0.5, 1.0, 2.0, 0.75, 1.5, 4.0, 0.25])).flatten().tolist()
     assert at == pytest.approx([1, 3, 4, 2, 3.5, 6, 0])
 
@@ -51,7 +51,7 @@ def test_a_path_is_exact_at_its_nodes_and_straight_between_and_beyond():
 def test_a_path_needs_rising_nodes(sigmas):
     sigmas = torch.tensor(sigmas)
     with pytest.raises(ValueError, match="path"):
-        Path(sigmas, torch.zeros(len(sigmas), 1, 1, 1))
+        Trajectory(sigmas, torch.zeros(len(sigmas), 1, 1, 1))
 
 
 def analytic(x, sigma, spread=0.7):

@@ -1,4 +1,4 @@
-"""Paths, weights and masks of references."""
+"""Trajectories, weights and masks of references."""
 
 import math
 
@@ -6,19 +6,19 @@ import pytest
 import torch
 
 from zsamb_core.style_aligned.reference import (
-    Path,
     Reference,
     StyleReference,
-    blended_path,
-    noised_path,
+    Trajectory,
+    blended_trajectory,
+    noised_trajectory,
     normalised_weights,
-    recorded_path,
+    recorded_trajectory,
 )
 
 
 def path(nodes=7, h=2):
     sigmas = torch.linspace(0.1, 10, nodes)
-    return Path(sigmas, torch.randn(nodes, 4, h, h, generator=torch.Generator().manual_seed(0)))
+    return Trajectory(sigmas, torch.randn(nodes, 4, h, h, generator=torch.Generator().manual_seed(0)))
 
 
 def reference(weight=1.0, mask=None, **settings):
@@ -29,7 +29,7 @@ def test_a_noised_path_is_the_forward_process_at_any_level():
     x0, noise = torch.randn(4, 3, 3), torch.randn(4, 3, 3)
     sigmas = torch.tensor([0.0, 0.3, 14.6, 4518.0])
     expected = x0 + sigmas.view(-1, 1, 1, 1) * noise
-    torch.testing.assert_close(noised_path(x0, noise).at(sigmas), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(noised_trajectory(x0, noise).at(sigmas), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_recorded_path_goes_through_what_was_seen():
@@ -38,7 +38,7 @@ def test_a_recorded_path_goes_through_what_was_seen():
     corrected = torch.full((1, 1, 1), 9.0)
     levels = [(5.0, at[5.0]), (2.0, at[2.0]), (2.0, corrected), (1.0, at[1.0]), (0.0, corrected)]
     seen = [(sigma, x, torch.zeros(1, 1, 1)) for sigma, x in levels]
-    found = recorded_path(seen, torch.full((1, 1, 1), -1.0), torch.ones(1, 1, 1))
+    found = recorded_trajectory(seen, torch.full((1, 1, 1), -1.0), torch.ones(1, 1, 1))
     assert found.sigmas.tolist() == [0, 1, 2, 5]
     assert found.points.flatten().tolist() == [-1, 2, 9, 0]
     assert found.at(torch.tensor([10.0])).item() == 9  # the picture and 10 times the noise
@@ -60,22 +60,22 @@ def steps_down(fresh, levels=(0.0, 0.5, 2.0, 8.0), pixels=4096):
 def test_the_noise_of_two_levels_is_joined_at_its_full_strength():
     """Independent noises, half and half, have a deviation of .71: the path has 1, and the picture's mean."""
     seen, x0, noise = steps_down(fresh=True)
-    path = recorded_path(seen, x0, noise)
+    path = recorded_trajectory(seen, x0, noise)
     assert path.fresh
     for sigma in (0.01, 0.3, 1.0, 1.9, 4.0, 7.9, 8.5, 100.0):
         over = (path.at(torch.tensor([sigma]))[0] - x0) / sigma
         assert float(over.std()) == pytest.approx(1, abs=0.03)
         assert abs(float(over.mean())) < 0.05
     assert torch.equal(path.at(path.sigmas), path.points)
-    straight = Path(path.sigmas, path.points)
+    straight = Trajectory(path.sigmas, path.points)
     assert ((straight.at(torch.tensor([4.5]))[0] - x0) / 4.5).std() < 0.85
 
 
 def test_steps_of_ddim_are_joined_by_their_own_lines():
     seen, x0, noise = steps_down(fresh=False)
-    path = recorded_path(seen, x0, noise)
+    path = recorded_trajectory(seen, x0, noise)
     levels = torch.tensor([0.01, 0.3, 1.0, 4.0, 8.0])
-    assert not path.fresh and torch.equal(path.at(levels), Path(path.sigmas, path.points).at(levels))
+    assert not path.fresh and torch.equal(path.at(levels), Trajectory(path.sigmas, path.points).at(levels))
 
 
 @pytest.mark.parametrize("share, fresh", [(1e-4, False), (0.003, False), (0.03, True)])
@@ -85,12 +85,12 @@ def test_a_hundredth_of_noise_is_more_than_rounding(share, fresh):
     sigma, x, denoised = seen[1]
     added = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     seen[1] = (sigma, x + added * (share * x.norm() / added.norm()), denoised)
-    assert recorded_path(seen, x0, noise).fresh is fresh
+    assert recorded_trajectory(seen, x0, noise).fresh is fresh
 
 
 def test_a_recorded_reference_tells_the_cache_of_its_noise_too():
     seen, x0, noise = steps_down(fresh=True)
-    path = recorded_path(seen, x0, noise)
+    path = recorded_trajectory(seen, x0, noise)
     held = StyleReference((Reference(path, None, None),))._comfy_cache_tensors()
     assert len(held) == 3
     assert all(any(t is x for x in held) for t in (path.sigmas, path.points, path.noise))
@@ -98,12 +98,12 @@ def test_a_recorded_reference_tells_the_cache_of_its_noise_too():
 
 def test_noise_of_its_own_needs_the_picture():
     with pytest.raises(ValueError, match="must start at the picture"):
-        Path(torch.tensor([0.1, 1.0]), torch.zeros(2, 1, 1, 1), fresh=True)
+        Trajectory(torch.tensor([0.1, 1.0]), torch.zeros(2, 1, 1, 1), fresh=True)
 
 
 def test_a_reference_moves_with_all_of_its_path():
     seen, x0, noise = steps_down(fresh=True)
-    path = Reference(recorded_path(seen, x0, noise), None, None).to(torch.device("cpu")).path
+    path = Reference(recorded_trajectory(seen, x0, noise), None, None).to(torch.device("cpu")).trajectory
     assert path.fresh and torch.equal(path.noise, noise) and torch.equal(path.points[0], x0)
 
 
@@ -111,7 +111,9 @@ def test_a_blend_of_paths_goes_on_with_the_blend_of_their_noises():
     """One that was recorded, and one that is the forward process of another picture."""
     seen, x0, noise = steps_down(fresh=True)
     other = torch.randn(2, *x0.shape, generator=torch.Generator().manual_seed(9))
-    path = blended_path([recorded_path(seen, x0, noise), noised_path(*other)], lambda p: p.mean(0))
+    path = blended_trajectory(
+        [recorded_trajectory(seen, x0, noise), noised_trajectory(*other)], lambda p: p.mean(0)
+    )
     expected = ((x0 + other[0]) + 50 * (noise + other[1])) / 2
     torch.testing.assert_close(path.at(torch.tensor([50.0]))[0], expected, rtol=1e-4, atol=1e-4)
     assert path.fresh
@@ -122,8 +124,8 @@ def test_beyond_their_last_nodes_blended_paths_go_on_in_their_own_directions():
     seen, x0, noise = steps_down(fresh=True)
     slope = torch.randn(x0.shape, generator=torch.Generator().manual_seed(2))
     sigmas = torch.tensor([0.0, 3.0, 8.0])
-    straight = Path(sigmas, x0 + sigmas.view(-1, 1, 1, 1) * slope)
-    found = blended_path([recorded_path(seen, x0, noise), straight], lambda p: p.mean(0))
+    straight = Trajectory(sigmas, x0 + sigmas.view(-1, 1, 1, 1) * slope)
+    found = blended_trajectory([recorded_trajectory(seen, x0, noise), straight], lambda p: p.mean(0))
     torch.testing.assert_close(found.noise, (noise + slope) / 2)
     expected = x0 + 20 * (noise + slope) / 2
     torch.testing.assert_close(found.at(torch.tensor([20.0]))[0], expected, rtol=1e-4, atol=1e-4)

@@ -80,13 +80,15 @@ def test_style_references_blend_at_every_noise_level(pack, demo, four, reference
     (one,) = found.references
     core = pack.zsamb_core.style_aligned.blend
     sigma = torch.tensor([3.0])
-    at = torch.cat([r.references[0].path.at(sigma) for r in (reference, other)])
-    nodes = reference.references[0].path.sigmas
-    assert torch.equal(one.path.sigmas, torch.cat([nodes, other.references[0].path.sigmas]).unique())
+    at = torch.cat([r.references[0].trajectory.at(sigma) for r in (reference, other)])
+    nodes = reference.references[0].trajectory.sigmas
+    assert torch.equal(
+        one.trajectory.sigmas, torch.cat([nodes, other.references[0].trajectory.sigmas]).unique()
+    )
     node = nodes[2:3]
-    at = torch.cat([r.references[0].path.at(node) for r in (reference, other)])
+    at = torch.cat([r.references[0].trajectory.at(node) for r in (reference, other)])
     expected = core.blend(at, [0.5, 0.5], core.METHODS[method])
-    torch.testing.assert_close(one.path.at(node)[0], expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(one.trajectory.at(node)[0], expected, rtol=0, atol=1e-4)
     out = draw(found)
     assert out.isfinite().all()
     for end in (reference, other):

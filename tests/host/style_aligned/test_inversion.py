@@ -37,7 +37,7 @@ def test_inversion_then_generation_returns_the_picture(demo, star):
 
 def test_the_path_starts_at_the_picture_and_ends_at_the_latent(demo, star):
     reference, latent = demo.invert(star, steps=6)
-    path, sampling = reference.references[0].path, demo.model.get_model_object("model_sampling")
+    path, sampling = reference.references[0].trajectory, demo.model.get_model_object("model_sampling")
     assert len(path.sigmas) == 7
     assert float(path.sigmas[0]) == pytest.approx(float(sampling.sigma_min))
     assert float(path.sigmas[-1]) == pytest.approx(float(sampling.sigma_max))
@@ -51,8 +51,8 @@ def test_the_path_starts_at_the_picture_and_ends_at_the_latent(demo, star):
 def test_style_patches_are_left_out_of_inversion(demo, star, reference):
     patched = demo.patched(reference=reference)
     assert torch.equal(
-        demo.invert(star, model=patched)[0].references[0].path.points,
-        demo.invert(star)[0].references[0].path.points,
+        demo.invert(star, model=patched)[0].references[0].trajectory.points,
+        demo.invert(star)[0].references[0].trajectory.points,
     )
 
 
@@ -83,7 +83,7 @@ def test_a_distilled_model_is_asked_once_at_each_of_its_levels(demo, star, caplo
     path = (
         demo.invert(None, steps=60, model=model, refinements=refinements, latent=picture)[0]
         .references[0]
-        .path
+        .trajectory
     )
     assert len(path.sigmas) in (50, 51) and path.points.isfinite().all()
     (said,) = [r.getMessage() for r in caplog.records if r.getMessage().startswith("DDIM Invert:")]
@@ -136,7 +136,7 @@ def test_inversion_works_for_every_kind_of_sdxl(demo, star, kind):
     errors = []
     for refinements in (0, 1, 3):
         reference, latent = demo.invert(star, steps=20, model=model, refinements=refinements)
-        path, sampling = reference.references[0].path, model.get_model_object("model_sampling")
+        path, sampling = reference.references[0].trajectory, model.get_model_object("model_sampling")
         first = 0.0 if refinements else float(sampling.sigma_min)
         assert float(path.sigmas[0]) == pytest.approx(first, rel=1e-4)
         assert path.points.isfinite().all()
@@ -152,7 +152,7 @@ def test_a_model_with_another_latent_format_starts_at_its_picture(demo, star):
     model = ModelSamplingContinuousEDM().patch(demo.model, "edm_playground_v2.5", 80.0, 0.002)[0]
     reference, latent = demo.invert(star, model=model)
     expected = model.get_model_object("latent_format").process_in(demo.vae.encode(star))
-    torch.testing.assert_close(reference.references[0].path.points[:1], expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(reference.references[0].trajectory.points[:1], expected, rtol=1e-4, atol=1e-4)
     assert latent["samples"].isfinite().all()
 
 

@@ -26,7 +26,7 @@ def recorded(demo, model, latent, sampler, denoise, steps=6, scheduler="simple",
     prompts = {"positive": demo.encode("a star"), "negative": demo.encode("")}
     latent = {"samples": latent, **more}
     found = node.execute(model, latent_image=latent, denoise=denoise, **prompts, **values).result
-    return found[0].references[0].path
+    return found[0].references[0].trajectory
 
 
 @pytest.fixture(scope="module")
@@ -111,11 +111,11 @@ def test_a_picture_of_a_set_is_recorded_with_its_own_noise(demo, star):
 
 def test_a_blend_of_recorded_references_keeps_their_noise(demo, star, moon):
     """By a blend that keeps a noise's deviation, between the levels and above them."""
-    blended_path = demo.pack.zsamb_core.style_aligned.reference.blended_path
+    blended_trajectory = demo.pack.zsamb_core.style_aligned.reference.blended_trajectory
     paths = [
         recorded(demo, demo.model, demo.vae.encode(p), "lcm", 0.5, steps=s) for p, s in ((star, 3), (moon, 4))
     ]
-    first = blended_path(paths, lambda points: points[0])
+    first = blended_trajectory(paths, lambda points: points[0])
     levels = torch.tensor([0.05, 0.4, 1.1, 1.7, 3.0, 14.0, 90.0])
     torch.testing.assert_close(
         first.at(levels).flatten(1).std(1), paths[0].at(levels).flatten(1).std(1), rtol=0.1, atol=0

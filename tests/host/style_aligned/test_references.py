@@ -116,7 +116,7 @@ def test_recording_changes_nothing_of_the_picture(demo, sampler):
     ).result  # fmt: skip
     stock = demo.sample(demo.model, positive, batch=1, sampler=sampler)
     assert torch.equal(picture["samples"], stock)
-    path = reference.references[0].path
+    path = reference.references[0].trajectory
     assert len(path.sigmas) >= 5 and path.sigmas[0] == 0
     latent = demo.model.model.process_latent_in(stock)
     torch.testing.assert_close(path.points[:1], latent, rtol=0, atol=1e-5)
@@ -132,7 +132,7 @@ def test_a_noised_reference_is_the_hosts_noise_on_the_hosts_latent(demo, four, s
     expected = demo.model.model.process_latent_in(latent["samples"]) + 3.0 * comfy.sample.prepare_noise(
         latent["samples"], 7
     )
-    torch.testing.assert_close(reference.references[0].path.at(sigma), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(reference.references[0].trajectory.at(sigma), expected, rtol=0, atol=1e-5)
     out = drawn(demo, four, reference)
     assert (out - demo.sample(demo.model, four)).abs().mean() > 0.02
 

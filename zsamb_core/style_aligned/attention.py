@@ -5,8 +5,9 @@ Shapes: B rows, N tokens, H heads of width D; projected queries, keys and values
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -37,36 +38,65 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-def has_lse(q: Tensor) -> bool:
-    """Whether torch has a fused attention kernel for ``q``'s device and dtype that also returns its
-    log-sum-exp.
+def _cpu(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, scale=scale)
+    return out, lse
+
+
+def _efficient(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    out, lse = torch.ops.aten._scaled_dot_product_efficient_attention(
+        q, k, v, None, compute_log_sumexp=True, scale=scale
+    )[:2]
+    return out, lse[:, :, : q.shape[2]]  # the kernel pads the token dimension
+
+
+class Kernel(NamedTuple):
+    """A fused attention kernel of torch that also returns the log-sum-exp of its logits.
+
+    ``takes`` (device type, dtype, whether torch is built for ROCm) says where it runs; ``call`` (q, k, v,
+    scale) gives the output and the log-sum-exp.
     """
-    if q.device.type == "cpu":
-        return q.dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-    # ROCm calls itself cuda, but has these kernels on some cards only.
-    return (
-        q.device.type == "cuda"
-        and torch.version.hip is None
-        and q.dtype in (torch.float16, torch.bfloat16, torch.float32)
-    )
+
+    name: str
+    takes: Callable[[str, torch.dtype, bool], bool]
+    call: Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
+
+
+_HALVES_AND_SINGLE = (torch.float16, torch.bfloat16, torch.float32)
+KERNELS = (
+    Kernel(
+        "flash for CPU",
+        lambda device, dtype, _: device == "cpu" and dtype in (*_HALVES_AND_SINGLE, torch.float64),
+        _cpu,
+    ),
+    Kernel(
+        "memory-efficient",
+        # ROCm calls itself cuda, but has this kernel on some cards only.
+        lambda device, dtype, rocm: device == "cuda" and not rocm and dtype in _HALVES_AND_SINGLE,
+        _efficient,
+    ),
+)
+
+
+def kernel_for(device: str, dtype: torch.dtype, rocm: bool | None = None) -> Kernel | None:
+    """The first of `KERNELS` that takes them; None where torch has none. ``rocm``: this torch's own if not
+    given.
+    """
+    rocm = torch.version.hip is not None if rocm is None else rocm
+    return next((kernel for kernel in KERNELS if kernel.takes(device, dtype, rocm)), None)
 
 
 def attention_lse(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Plain attention and the log-sum-exp of its logits: (B, H, N, D) and fp32 (B, H, N).
 
-    Raises NotImplementedError where `has_lse` is false.
+    Raises NotImplementedError where no kernel returns it.
     """
-    if q.device.type == "cpu":
-        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, scale=scale)
-    elif has_lse(q):
-        out, lse = torch.ops.aten._scaled_dot_product_efficient_attention(
-            q, k, v, None, compute_log_sumexp=True, scale=scale
-        )[:2]
-        lse = lse[:, :, : q.shape[2]]  # the kernel pads the token dimension
-    else:
+    kernel = kernel_for(q.device.type, q.dtype)
+    if kernel is None:
         raise NotImplementedError(
             f"no attention kernel that returns its log-sum-exp for {q.dtype} on {q.device.type}"
         )
+    out, lse = kernel.call(q, k, v, scale)
     return out, lse.float()
 
 
@@ -93,7 +123,7 @@ def shared_attention(q: Tensor, k: Tensor, v: Tensor, parts: Sequence[Sequence[P
     groups, rows, tokens, channels = q.shape
     width = 1 / math.sqrt(channels // heads)
     q_own, k_own, v_own = (split_heads(x.flatten(0, 1), heads) for x in (q, k, v))
-    if not has_lse(q):
+    if kernel_for(q.device.type, q.dtype) is None:
         at = [slice(g * rows, (g + 1) * rows) for g in range(groups)]
         return torch.stack(
             [_concatenated(q_own[s], k_own[s], v_own[s], parts[g], heads, width) for g, s in enumerate(at)]

@@ -244,7 +244,7 @@ def call_with_references(executor, run: Run, rows, recorded, t, transformer_opti
     sigma = t.flatten()[:1]
     x = torch.cat([run.references[j].trajectory.at(sigma, run.references[j].offset) for _, j in rows])
     conds = [run.conds[j][name] for name, j in rows]
-    context, c_concat, extra = None, None, {}
+    context, extra = None, {}
     for key in conds[0]:
         values = [cond[key] for cond in conds]
         if isinstance(values[0], CONDCrossAttn):

@@ -10,6 +10,7 @@ from zsamb_core.style_aligned.attention import (
     Part,
     _concatenated,
     attention_lse,
+    kernel_for,
     shared_attention,
     shared_by_all,
     split_heads,
@@ -135,8 +136,36 @@ def test_concatenation_fallback_agrees_with_the_merge(groups, monkeypatch):
     q, k, v = (rows(groups, 3, 10, seed=s).float() for s in (1, 2, 3))
     parts = [[Part(p.k.float(), p.v.float(), p.shift, p.scale) for p in several_parts()]] * groups
     merged = shared_attention(q, k, v, parts, HEADS)
-    monkeypatch.setattr(module, "has_lse", lambda q: False)
+    monkeypatch.setattr(module, "KERNELS", ())
     torch.testing.assert_close(shared_attention(q, k, v, parts, HEADS), merged, rtol=0, atol=1e-5)
+
+
+CPU, EFFICIENT = "flash for CPU", "memory-efficient"
+HALVES_AND_SINGLE = (torch.float16, torch.bfloat16, torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("device", "rocm", "kernels"),
+    [
+        ("cpu", False, dict.fromkeys((*HALVES_AND_SINGLE, torch.float64), CPU)),
+        ("cpu", True, dict.fromkeys((*HALVES_AND_SINGLE, torch.float64), CPU)),
+        ("cuda", False, dict.fromkeys(HALVES_AND_SINGLE, EFFICIENT)),
+        ("cuda", True, {}),
+        ("mps", False, {}),
+        ("xpu", False, {}),
+        ("privateuseone", False, {}),  # DirectML
+    ],
+)
+def test_a_kernel_is_chosen_by_device_and_dtype(device, rocm, kernels):
+    dtypes = (*HALVES_AND_SINGLE, torch.float64, torch.float8_e4m3fn, torch.int8)
+    chosen = {dtype: kernel_for(device, dtype, rocm) for dtype in dtypes}
+    assert {dtype: kernel.name for dtype, kernel in chosen.items() if kernel is not None} == kernels
+
+
+def test_where_no_kernel_keeps_its_log_sum_exp_the_error_says_so():
+    q = torch.zeros(1, 1, 2, 8, device="meta")
+    with pytest.raises(NotImplementedError, match="torch.float32 on meta"):
+        attention_lse(q, q, q, 1.0)
 
 
 def test_the_fallback_needs_no_mask_without_shifts():

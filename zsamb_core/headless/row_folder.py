@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..files.whole_file import write_part
 from ..messages import quoted
 from ..texts import read_json
 from .answers import Output, Text
@@ -142,11 +143,12 @@ def _part(path: Path) -> Path:
 
 
 def _write(path: Path, content: bytes) -> None:
-    # A new file, so nothing is written through a link that has its name.
-    with _part(path).open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())  # on the disk before the record says so
+    """Beside its place, on the disk before the record says so."""
+
+    def write(part: Path) -> None:
+        part.write_bytes(content)
+
+    write_part(_part(path), write)
 
 
 def _record(folder: Path) -> dict[str, Any]:

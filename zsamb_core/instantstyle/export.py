@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from ..files.new_file import write_new
+from ..files.whole_file import write_new
 from ..layers import Layer, block_name
 from .adapter_file import Adapter
 from .blocks import adapter_keys

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from ..files.new_file import write_new
 from ..files.safetensors_file import opened
+from ..files.whole_file import write_new
 from ..finite import require_finite
 from ..messages import short
 from .adapter_file import Projector

@@ -1,13 +1,13 @@
 """The judges, and what they have embedded, kept in files: each picture and text once, by its content."""
 
 import hashlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..files.whole_file import write_over
 from .plan import Set
 
 KINDS = {"dino": ("vit", "dinov2"), "clip": ("clip",)}
@@ -105,9 +105,8 @@ class Embeddings:
         from safetensors.torch import save_file
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(f".{os.getpid()}.part")
-        save_file({key: row.clone() for key, row in self.rows.items()}, part)
-        os.replace(part, self.path)
+        rows = {key: row.clone() for key, row in self.rows.items()}
+        write_over(self.path, lambda part: save_file(rows, part))
 
     def add(self, pictures: dict[str, Path], texts: dict[str, str]) -> None:
         """Embed what is not there yet. The model is loaded if there is such a thing."""

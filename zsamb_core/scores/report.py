@@ -8,7 +8,7 @@ import re
 from itertools import count
 from pathlib import Path
 
-from ..files.new_file import write_new
+from ..files.whole_file import write_new
 
 SHOWN = 40  # sets on scores.png
 

@@ -1,4 +1,4 @@
-"""New files: no other is ever replaced, whoever writes at the same time."""
+"""Files that are there whole or not at all, and new ones that replace no other, whoever writes meanwhile."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zsamb_core.files.new_file import write_new
+from zsamb_core.files.whole_file import write_new, write_over, write_part
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -53,7 +53,7 @@ def test_the_file_can_be_read_by_whom_the_system_lets(tmp_path):
 def test_processes_at_once_get_a_place_each(tmp_path):
     code = (
         "import sys; from itertools import count; from pathlib import Path;"
-        "from zsamb_core.files.new_file import write_new; folder, who = Path(sys.argv[1]), sys.argv[2]\n"
+        "from zsamb_core.files.whole_file import write_new; folder, who = Path(sys.argv[1]), sys.argv[2]\n"
         "for i in range(40):\n"
         "    places = (folder / f'{n}.txt' for n in count(1))\n"
         "    write_new(places, lambda path: path.write_text(f'{who} {i}'))\n"
@@ -65,3 +65,36 @@ def test_processes_at_once_get_a_place_each(tmp_path):
     expected = {f"{who} {i}" for who in range(3) for i in range(40)}
     assert {path.read_text() for path in tmp_path.iterdir()} == expected
     assert {path.name for path in tmp_path.iterdir()} == {f"{n}.txt" for n in range(1, 121)}
+
+
+def half(path):
+    path.write_text("ha")
+    raise OSError("disk full")
+
+
+def test_a_file_that_is_replaced_is_the_old_or_the_new(tmp_path):
+    place = tmp_path / "a"
+    for text in ("old", "new"):
+        write_over(place, lambda path, text=text: path.write_text(text))
+        with pytest.raises(OSError, match="disk full"):
+            write_over(place, half)
+        assert place.read_text() == text and list(tmp_path.iterdir()) == [place]
+
+
+def test_a_move_over_a_folder_leaves_nothing(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(OSError):
+        write_over(tmp_path / "a", lambda path: path.write_text("new"))
+    assert [p.name for p in tmp_path.iterdir()] == ["a"] and (tmp_path / "a").is_dir()
+
+
+def test_a_part_is_a_new_file_or_none(tmp_path):
+    precious, part = tmp_path / "precious", tmp_path / "part"
+    precious.write_text("a user's")
+    with pytest.raises(OSError, match="disk full"):
+        write_part(part, half)
+    assert not part.exists()
+    part.symlink_to(precious)
+    with pytest.raises(FileExistsError):
+        write_part(part, lambda path: path.write_text("ours"))
+    assert part.is_symlink() and precious.read_text() == "a user's"

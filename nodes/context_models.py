@@ -12,13 +12,14 @@ from ._common import (
     naming,
     problem_of,
 )
-from ._host.context.models import CAPTION, MUSIC, SPEECH, SUMMARY, Kind, load
+from ._host.context.models import CAPTION, MUSIC, SPEECH, SUMMARY, load
+from ._host.model_source import Source
 
 
 class Loader(io.ComfyNode):
-    """What the loaders share; each names its kind, its output and its texts."""
+    """What the loaders share; each names its source, its output and its texts."""
 
-    KIND: Kind
+    SOURCE: Source
     OUTPUT: type
     ID: str
     TITLE: str
@@ -35,27 +36,29 @@ class Loader(io.ComfyNode):
             description=cls.ABOUT,
             search_aliases=[*cls.ALIASES, "ContextToPrompt", "Z-SAMB"],
             inputs=[
-                io.Combo.Input("name", options=cls.KIND.listed(), default=cls.KIND.example, tooltip=cls.WHERE)
+                io.Combo.Input(
+                    "name", options=cls.SOURCE.listed(), default=cls.SOURCE.kind.example, tooltip=cls.WHERE
+                )
             ],
             outputs=[cls.OUTPUT.Output(display_name=cls.OUTPUT.io_type.lower())],
         )
 
     @classmethod
     def validate_inputs(cls, name):
-        return problem_of(cls.KIND.path, name, cls.TITLE)
+        return problem_of(cls.SOURCE.path, name, cls.TITLE)
 
     @classmethod
     def execute(cls, name) -> io.NodeOutput:
         with naming(cls.TITLE):
-            return io.NodeOutput(load(cls.KIND, name, cls.TITLE))
+            return io.NodeOutput(load(cls.SOURCE, name, cls.TITLE))
 
     @classmethod
     def fingerprint_inputs(cls, name):
-        return fingerprint_of(cls.KIND.path, name, cls.TITLE)
+        return fingerprint_of(cls.SOURCE.path, name, cls.TITLE)
 
 
 class LoadCaptionModel(Loader):
-    KIND, OUTPUT, ID = CAPTION, CAPTION_MODEL, "ZSAMB_LoadCaptionModel"
+    SOURCE, OUTPUT, ID = CAPTION, CAPTION_MODEL, "ZSAMB_LoadCaptionModel"
     TITLE = "Load Caption Model"
     ABOUT = "A BLIP that says in words what a picture shows, from a transformers folder."
     WHERE = (
@@ -66,7 +69,7 @@ class LoadCaptionModel(Loader):
 
 
 class LoadSpeechModel(Loader):
-    KIND, OUTPUT, ID = SPEECH, SPEECH_MODEL, "ZSAMB_LoadSpeechModel"
+    SOURCE, OUTPUT, ID = SPEECH, SPEECH_MODEL, "ZSAMB_LoadSpeechModel"
     TITLE = "Load Speech Model"
     ABOUT = (
         "A Whisper of any size that writes down speech: a transformers folder, or OpenAI's own .pt with the"
@@ -80,7 +83,7 @@ class LoadSpeechModel(Loader):
 
 
 class LoadMusicModel(Loader):
-    KIND, OUTPUT, ID = MUSIC, MUSIC_MODEL, "ZSAMB_LoadMusicModel"
+    SOURCE, OUTPUT, ID = MUSIC, MUSIC_MODEL, "ZSAMB_LoadMusicModel"
     TITLE = "Load Music Model"
     ABOUT = (
         "A CLAP that compares sound with words: a transformers folder, or LAION's own .pt with the laion-clap"
@@ -94,7 +97,7 @@ class LoadMusicModel(Loader):
 
 
 class LoadSummaryModel(Loader):
-    KIND, OUTPUT, ID = SUMMARY, SUMMARY_MODEL, "ZSAMB_LoadSummaryModel"
+    SOURCE, OUTPUT, ID = SUMMARY, SUMMARY_MODEL, "ZSAMB_LoadSummaryModel"
     TITLE = "Load Summary Model"
     ABOUT = "A T5 that shortens texts, from a transformers folder, for ContextToPrompt."
     WHERE = "A folder under models/transformers, for example google-t5/t5-small from Hugging Face."

@@ -12,7 +12,7 @@ from ..zsamb_core.scores.picture import bars, matrix, stacked
 from ..zsamb_core.style_aligned.blend import counted
 from ._common import CATEGORY, VISION_MODEL, fingerprint_of, naming, place, problem_of, weight_rows
 from ._host.folders import TRANSFORMERS, register
-from ._host.scores.judges import RECOMMENDED, Judge, embed, embed_texts, folder_of, listed, load_judge
+from ._host.scores.judges import SOURCE, Judge, embed, embed_texts, folder_of, listed, load_judge
 
 register(TRANSFORMERS, ())
 MATRIX = 256
@@ -55,7 +55,7 @@ class LoadVisionModel(io.ComfyNode):
                 io.Combo.Input(
                     "name",
                     options=listed(),
-                    default=RECOMMENDED,
+                    default=SOURCE.kind.example,
                     tooltip=(
                         "A folder under models/transformers, for example facebook/dino-vitb8 from Hugging"
                         " Face, or the demo's own, which know drawn pictures only and come with the pack's"

@@ -6,6 +6,7 @@ transformers is imported when a model is loaded. Nothing is downloaded.
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,33 @@ VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model")
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
-def kind_of(folder: Path, kinds: Mapping[str, str], example: str) -> str:
-    """The model type, one of ``kinds`` (type to its name for people), of a folder that has weights. Raises
-    ValueError for others.
+@dataclass(frozen=True)
+class Kind:
+    """Models for one job. ``types``: transformers' model types, each with its name for people; ``example``:
+    a recommended one on Hugging Face, and the ``files`` to get of it.
     """
-    kind = read_settings(folder, "config.json").get("model_type")
+
+    types: Mapping[str, str]
+    example: str
+    files: str
+
+
+def type_of(folder: Path, kind: Kind) -> str:
+    """The model type, one of the ``kind``'s, of a folder that has weights. Raises ValueError for others."""
+    found = read_settings(folder, "config.json").get("model_type")
     refuse_files(folder)
-    if not isinstance(kind, str) or kind not in kinds:
+    if not isinstance(found, str) or found not in kind.types:
         raise ValueError(
-            f"{folder.name}: config.json names a model of type {quoted(kind)}, expected"
-            f" {'one of ' if len(kinds) > 1 else ''}{', '.join(kinds)} ({', '.join(kinds.values())})."
+            f"{folder.name}: config.json names a model of type {quoted(found)}, expected"
+            f" {'one of ' if len(kind.types) > 1 else ''}{', '.join(kind.types)}"
+            f" ({', '.join(kind.types.values())})."
         )
     if not any(next(folder.glob(pattern), None) for pattern in ("*.safetensors", "pytorch_model*.bin")):
         raise ValueError(
             f"{folder.name} has no weights, expected model.safetensors or pytorch_model.bin. Get that file of"
-            f" the model, for example of {example} on Hugging Face."
+            f" the model, for example of {kind.example} on Hugging Face."
         )
-    return kind
+    return found
 
 
 def of_transformers(name: str) -> Any:

@@ -12,16 +12,21 @@ from ..files.json_file import read_settings
 from ..messages import short
 from ..transformers_folder import (
     LOCAL,
+    Kind,
     by_pil,
-    kind_of,
     load_tokenizer,
     load_whole,
     loading,
     of_transformers,
+    type_of,
 )
 from .generation import Watch, on_every_token
 
-KINDS = {"blip": "BLIP for captions"}
+KIND = Kind(
+    {"blip": "BLIP for captions"},
+    "Salesforce/blip-image-captioning-base",
+    "config.json, preprocessor_config.json, the tokenizer's files and pytorch_model.bin",
+)
 CLASS = "BlipForConditionalGeneration"
 AT_ONCE = 8  # pictures in one pass
 
@@ -69,15 +74,15 @@ def as_sentence(caption: str) -> str:
 def load_caption_model(folder: str | Path) -> CaptionModel:
     """Raises ValueError that names the folder, what was found and what was expected."""
     folder = Path(folder)
-    kind = kind_of(folder, KINDS, "Salesforce/blip-image-captioning-base")
+    what = KIND.types[type_of(folder, KIND)]
     made = read_settings(folder, "config.json").get("architectures") or [CLASS]
     if not isinstance(made, list) or CLASS not in made:
         first = short(made[0] if isinstance(made, list) else made)
         raise ValueError(
             f"{folder.name} is a {first}, expected a {CLASS}: a BLIP that was made for captions."
         )
-    model = load_whole(of_transformers(CLASS), folder, KINDS[kind], lambda k: "position_ids" in k)
+    model = load_whole(of_transformers(CLASS), folder, what, lambda k: "position_ids" in k)
     pictures = of_transformers("AutoImageProcessor")
-    with loading(folder, KINDS[kind]):
+    with loading(folder, what):
         processor = pictures.from_pretrained(folder, **by_pil(), **LOCAL)
-    return CaptionModel(model, processor, load_tokenizer(folder, KINDS[kind]))
+    return CaptionModel(model, processor, load_tokenizer(folder, what))

@@ -7,10 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..transformers_folder import LOCAL, kind_of, load_tokenizer, load_whole, loading, of_transformers
+from ..transformers_folder import LOCAL, Kind, load_tokenizer, load_whole, loading, of_transformers, type_of
 from .music import MusicModel
 
-KINDS = {"clap": "CLAP"}
+KIND = Kind(
+    {"clap": "CLAP"},
+    "laion/clap-htsat-unfused",
+    "all .json files, merges.txt and model.safetensors or pytorch_model.bin",
+)
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,12 @@ def _tensor(found: Any) -> Tensor:
 def load_clap(folder: str | Path) -> MusicModel:
     """Raises ValueError that names the folder, what was found and what was expected."""
     folder = Path(folder)
-    kind = kind_of(folder, KINDS, "laion/clap-htsat-unfused")
-    model = load_whole(of_transformers("ClapModel"), folder, KINDS[kind], lambda k: "position_ids" in k)
+    what = KIND.types[type_of(folder, KIND)]
+    model = load_whole(of_transformers("ClapModel"), folder, what, lambda k: "position_ids" in k)
     extractor = of_transformers("ClapFeatureExtractor")
-    with loading(folder, KINDS[kind]):
+    with loading(folder, what):
         features = extractor.from_pretrained(folder, **LOCAL)
-    tokenizer = load_tokenizer(folder, KINDS[kind])
+    tokenizer = load_tokenizer(folder, what)
     return TransformersClap(
         model, features, tokenizer, int(features.sampling_rate), int(features.nb_max_samples)
     )

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..transformers_folder import LOCAL, kind_of, load_tokenizer, load_whole, loading, of_transformers
+from ..transformers_folder import LOCAL, Kind, load_tokenizer, load_whole, loading, of_transformers, type_of
 from .generation import Watch, on_every_token
 from .rounds import Rounds, encoding_once
 from .waveform import FRAME, first_sound, floor_of, loudness, silence
@@ -24,11 +24,14 @@ WINDOW = 30 * RATE
 HOP = 160  # samples to a log-mel frame
 # What goes through transformers at once: it keeps every token's scores until it is done, about 0.2 MB each.
 STRETCH = 300 * RATE
-KINDS = {"whisper": "Whisper"}
+KIND = Kind(
+    {"whisper": "Whisper"},
+    "openai/whisper-small",
+    "all .json files, merges.txt and model.safetensors",
+)
 # The paper's: temperatures in turn until the text is likely enough and does not repeat itself.
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 LOGPROB, NO_SPEECH = -1.0, 0.6
-# transformers takes the ratio over token ids, openai-whisper over text: each has its own figure.
 # Whisper's codes, "yue" from large-v3 on.
 _CODES = (
     "af am ar as az ba be bg bn bo br bs ca cs cy da de el en es et eu fa fi fo fr gl gu ha haw he hi"
@@ -37,6 +40,7 @@ _CODES = (
     " yi yo yue zh"
 )
 LANGUAGES = tuple(_CODES.split())
+# transformers takes the ratio over token ids, openai-whisper over text: each has its own figure.
 COMPRESSION = {"transformers": 1.35, "openai-whisper": 2.4}
 Progress = Callable[[float], None]  # seconds heard
 
@@ -230,11 +234,11 @@ class TransformersWhisper:
 def load_whisper(folder: str | Path) -> SpeechModel:
     """A transformers folder. Raises ValueError that names it, what was found and what was expected."""
     folder = Path(folder)
-    kind = kind_of(folder, KINDS, "openai/whisper-small")
+    what = KIND.types[type_of(folder, KIND)]
     # The output layer shares the token table's weights.
     make = of_transformers("WhisperForConditionalGeneration")
-    model = load_whole(make, folder, KINDS[kind], lambda k: k.startswith("proj_out"))
+    model = load_whole(make, folder, what, lambda k: k.startswith("proj_out"))
     extractor = of_transformers("WhisperFeatureExtractor")
-    with loading(folder, KINDS[kind]):
+    with loading(folder, what):
         features = extractor.from_pretrained(folder, **LOCAL)
-    return TransformersWhisper(model, features, load_tokenizer(folder, KINDS[kind]))
+    return TransformersWhisper(model, features, load_tokenizer(folder, what))

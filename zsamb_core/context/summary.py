@@ -9,10 +9,10 @@ import torch
 
 from ..files.json_file import read_settings
 from ..files.safetensors_file import opened
-from ..transformers_folder import kind_of, load_tokenizer, load_whole, of_transformers
+from ..transformers_folder import Kind, load_tokenizer, load_whole, of_transformers, type_of
 from .generation import Watch, on_every_token
 
-KINDS = {"t5": "T5"}
+KIND = Kind({"t5": "T5"}, "google-t5/t5-small", "all .json files, spiece.model and model.safetensors")
 # As T5 was trained; the published code writes a capital S, which T5 has not learnt.
 PREFIX = "summarize: "
 # The published settings.
@@ -65,12 +65,12 @@ def refuse_without_head(folder: Path) -> None:
 def load_summary_model(folder: str | Path) -> SummaryModel:
     """Raises ValueError that names the folder, what was found and what was expected."""
     folder = Path(folder)
-    kind = kind_of(folder, KINDS, "google-t5/t5-small")
+    what = KIND.types[type_of(folder, KIND)]
     model = load_whole(
         of_transformers("T5ForConditionalGeneration"),
         folder,
-        KINDS[kind],
+        what,
         lambda k: k.endswith("embed_tokens.weight"),  # the shared token table stands in for these
     )
     refuse_without_head(folder)
-    return SummaryModel(model, load_tokenizer(folder, KINDS[kind]))
+    return SummaryModel(model, load_tokenizer(folder, what))

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written beside their place, and moved when they are on the disk."""
+"""Files that are there whole or not at all: written beside their place, and moved once on the disk."""
 
 import os
 import secrets

@@ -19,15 +19,20 @@ from ..finite import require_finite
 from ..prompts import plain_words
 from ..transformers_folder import (
     LOCAL,
+    Kind,
     by_pil,
-    kind_of,
     load_tokenizer,
     load_whole,
     loading,
     of_transformers,
+    type_of,
 )
 
-KINDS = {"vit": "ViT (DINO)", "dinov2": "DINOv2", "clip": "CLIP"}
+KIND = Kind(
+    {"vit": "ViT (DINO)", "dinov2": "DINOv2", "clip": "CLIP"},
+    "facebook/dino-vitb8",
+    "config.json, preprocessor_config.json and model.safetensors",
+)
 PUBLISHED, OWN = "published (squash)", "the model's own"
 AT_ONCE = 16  # pictures in one pass
 Prepare = Callable[[list[Image.Image]], Tensor]
@@ -35,7 +40,7 @@ Prepare = Callable[[list[Image.Image]], Tensor]
 
 @dataclass(frozen=True)
 class VisionModel:
-    """``kind``: a key of KINDS; ``model``: transformers' module; ``side`` of its input in pixels; ``mean``
+    """``kind``: of ``KIND.types``; ``model``: transformers' module; ``side`` of its input in pixels; ``mean``
     and ``std`` of its normalisation; ``resample``: PIL's number of its filter; ``own``: the model authors'
     preprocessing, pictures to pixels (n, 3, h, w); of a CLIP ``tokenizer``: texts to token rows (n, 77), cut
     there, and ``count``: the tokens that a text has, uncut.
@@ -79,7 +84,9 @@ class VisionModel:
         text encoder, and for a text without a word.
         """
         if self.tokenizer is None:
-            raise ValueError(f"the model is a {KINDS[self.kind]} without a text encoder, expected a CLIP")
+            raise ValueError(
+                f"the model is a {KIND.types[self.kind]} without a text encoder, expected a CLIP"
+            )
         words = [plain_words(text) for text in texts]
         if "" in words:
             text = texts[words.index("")]
@@ -125,20 +132,20 @@ def load_vision_model(folder: str | Path) -> VisionModel:
     tokenizer too. Raises ValueError that names the folder, what was found and what was expected.
     """
     folder = Path(folder)
-    kind = kind_of(folder, KINDS, "facebook/dino-vitb8 or facebook/dinov2-base")
+    kind = type_of(folder, KIND)
     settings = read_settings(folder, "preprocessor_config.json")
     model = load_whole(
-        of_transformers("AutoModel"), folder, KINDS[kind], lambda k: "pooler" in k or "position_ids" in k
+        of_transformers("AutoModel"), folder, KIND.types[kind], lambda k: "pooler" in k or "position_ids" in k
     )
     pictures = of_transformers("AutoImageProcessor")
-    with loading(folder, KINDS[kind]):
+    with loading(folder, KIND.types[kind]):
         processor = pictures.from_pretrained(folder, **by_pil(), **LOCAL)
         side = 224 if kind == "dinov2" else int(vision_config(model).image_size)
         mean, std = (tuple(float(x) for x in settings[f"image_{name}"]) for name in ("mean", "std"))
         if not all(len(x) == 3 and all(map(math.isfinite, x)) for x in (mean, std)) or 0 in std:
             raise ValueError(f"image_mean is {mean} and image_std {std}, expected three numbers each")
         resample = int(Image.Resampling(int(settings.get("resample") or Image.Resampling.BICUBIC)))
-    tokenizer = load_tokenizer(folder, KINDS[kind]) if kind == "clip" else None
+    tokenizer = load_tokenizer(folder, KIND.types[kind]) if kind == "clip" else None
     length = int(model.config.text_config.max_position_embeddings) if kind == "clip" else 0
 
     def own(pictures: list[Image.Image]) -> Tensor:

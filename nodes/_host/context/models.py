@@ -1,6 +1,5 @@
 """Models that turn pictures, speech, music and long texts into prompt text: their places and their work."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ from ....zsamb_core.context.laion_clap import load_laion_clap
 from ....zsamb_core.context.music import LabelSet, Match, embed_track, matches
 from ....zsamb_core.context.openai_whisper import load_openai_whisper
 from ....zsamb_core.context.waveform import Track, silence, tracks, windows
-from ....zsamb_core.messages import quoted, short
 from ....zsamb_core.scores.judge import as_pictures
-from ..folders import TRANSFORMERS, files, find, model_folder, model_folders, register
+from ..folders import TRANSFORMERS, model_folder, register
 from ..memory import managed, stop_if_asked, to_device
+from ..model_source import Checkpoints, Source
 
 WHISPER, CLAP = "whisper", "clap"
 ROBERTA = "FacebookAI/roberta-base"
@@ -29,42 +28,11 @@ register(CLAP, ())
 
 @dataclass(frozen=True)
 class ContextModel:
-    """A model of one of the kinds below, and what moves it to the device. ``name`` as the loader lists it."""
+    """A model, and what moves it to the device. ``name`` as the loader lists it."""
 
     name: str
     model: Any
     patcher: comfy.model_patcher.ModelPatcher
-
-
-@dataclass(frozen=True)
-class Kind:
-    """``kinds``: transformers' model types; ``example``: the recommended folder, and the ``files`` in it;
-    ``checkpoints``: the folder type of single files of another format, their loader, and where to get them.
-    """
-
-    kinds: dict[str, str]
-    load: Callable[[Path], Any]
-    example: str
-    files: str
-    checkpoints: tuple[str, Callable[[Path], Any], str] | None = None
-
-    def listed(self) -> list[str]:
-        """The recommended folder, there or not, then what is there."""
-        found = model_folders(self.kinds)
-        if self.checkpoints:
-            found += [file for file in files(self.checkpoints[0]) if file.endswith(".pt")]
-        return list(dict.fromkeys([self.example, *found]))
-
-    def path(self, name: str, node: str) -> Path:
-        """Of a folder or a file. Raises ValueError for what is no name, and for what is not there, with where
-        it was looked for.
-        """
-        if not isinstance(name, str):
-            raise ValueError(f"{node}: name is {quoted(name)}, expected text such as {self.example!r}.")
-        if self.checkpoints and name.endswith(".pt"):
-            return find(self.checkpoints[0], name, node, self.checkpoints[2])
-        wanted = short(name) if name.count("/") == 1 else self.example
-        return model_folder(name, node, f"Get {wanted} from huggingface.co/{wanted}: {self.files}.")
 
 
 def laion_clap(file: Path):
@@ -73,39 +41,25 @@ def laion_clap(file: Path):
     return load_laion_clap(file, model_folder(ROBERTA, file.name, example, "vocab.json"))
 
 
-CAPTION = Kind(
-    caption.KINDS,
-    caption.load_caption_model,
-    "Salesforce/blip-image-captioning-base",
-    "config.json, preprocessor_config.json, the tokenizer's files and pytorch_model.bin",
-)
-SPEECH = Kind(
-    speech.KINDS,
+CAPTION = Source(caption.KIND, caption.load_caption_model)
+SPEECH = Source(
+    speech.KIND,
     speech.load_whisper,
-    "openai/whisper-small",
-    "all .json files, merges.txt and model.safetensors",
-    (WHISPER, load_openai_whisper, "Get such as small.pt from github.com/openai/whisper."),
+    Checkpoints(WHISPER, load_openai_whisper, "Get such as small.pt from github.com/openai/whisper."),
 )
-MUSIC = Kind(
-    clap.KINDS,
+MUSIC = Source(
+    clap.KIND,
     clap.load_clap,
-    "laion/clap-htsat-unfused",
-    "all .json files, merges.txt and model.safetensors or pytorch_model.bin",
-    (CLAP, laion_clap, "Get such as 630k-audioset-best.pt from huggingface.co/lukewys/laion_clap."),
+    Checkpoints(
+        CLAP, laion_clap, "Get such as 630k-audioset-best.pt from huggingface.co/lukewys/laion_clap."
+    ),
 )
-SUMMARY = Kind(
-    summary.KINDS,
-    summary.load_summary_model,
-    "google-t5/t5-small",
-    "all .json files, spiece.model and model.safetensors",
-)
+SUMMARY = Source(summary.KIND, summary.load_summary_model)
 
 
-def load(kind: Kind, name: str, node: str) -> ContextModel:
+def load(source: Source, name: str, node: str) -> ContextModel:
     """Raises ValueError for what is not there, or no such model."""
-    path = kind.path(name, node)
-    make = kind.checkpoints[1] if kind.checkpoints and path.is_file() else kind.load
-    model = make(path)
+    model = source.model(name, node)
     return ContextModel(name, model, managed(model.model))
 
 

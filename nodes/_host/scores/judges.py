@@ -10,13 +10,13 @@ import comfy.sd1_clip
 import comfy.utils
 import torch
 
-from ....zsamb_core.scores.judge import AT_ONCE, KINDS, VisionModel, as_pictures, embed_all, load_vision_model
+from ....zsamb_core.scores.judge import AT_ONCE, KIND, VisionModel, as_pictures, embed_all, load_vision_model
 from ..demo_model import has_demo, require_demo
-from ..folders import model_folder, model_folders
 from ..memory import managed, stop_if_asked, to_device
+from ..model_source import Source
 
 DEMO = {"demo DINO": "dino", "demo CLIP": "clip"}
-RECOMMENDED = "facebook/dino-vitb8"
+SOURCE = Source(KIND, load_vision_model)
 
 
 @dataclass(frozen=True)
@@ -32,24 +32,17 @@ def listed() -> list[str]:
     """The recommended folder, there or not, the demo's judges with demo/, and the folders with one of
     transformers.
     """
-    return list(dict.fromkeys([RECOMMENDED, *(DEMO if has_demo() else ()), *model_folders(KINDS)]))
+    return list(dict.fromkeys([KIND.example, *(DEMO if has_demo() else ()), *SOURCE.listed()]))
 
 
 def folder_of(name: str, node: str) -> Path | None:
     """None for the demo's. Raises ValueError for what is no name, and for what is not there, with where it
     was looked for.
     """
-    if not isinstance(name, str):
-        raise ValueError(f"{node}: name is {name!r}, expected text such as {RECOMMENDED!r}.")
-    if name in DEMO:
+    if isinstance(name, str) and name in DEMO:
         require_demo(node)
         return None
-    return model_folder(
-        name,
-        node,
-        f"Get a model such as {RECOMMENDED} from Hugging Face: config.json, preprocessor_config.json and"
-        " model.safetensors.",
-    )
+    return SOURCE.path(name, node)
 
 
 def load_judge(name: str, node: str) -> Judge:

@@ -98,7 +98,7 @@ def test_extra_model_paths_of_the_context_models_are_honoured(pack, tiny, tmp_pa
         node = getattr(pack.nodes.context_models, f"Load{loader}Model")
         assert model in node.define_schema().inputs[0].options
         assert node.validate_inputs(model) is True
-        assert node.KIND.path(model, "test").is_relative_to(tmp_path / "my")
+        assert node.SOURCE.path(model, "test").is_relative_to(tmp_path / "my")
 
 
 @pytest.mark.parametrize("kind, about", [("base", "4 tokens of 192"), ("plus", "16 tokens of 192")])

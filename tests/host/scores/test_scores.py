@@ -291,8 +291,8 @@ def test_names_are_checked_before_anything_runs(pack, folder):
     assert check("demo DINO") is True
     assert re.match(
         "Load Vision Model: the folder 'facebook/dino-vitb8' with a config.json was not found, expected it in"
-        " one of .* Get a model such as facebook/dino-vitb8",
-        check(pack.nodes._host.scores.judges.RECOMMENDED),
+        " one of .* Get facebook/dino-vitb8 from huggingface.co",
+        check(pack.nodes._host.scores.judges.SOURCE.kind.example),
     )
     save_vit(folder / "facebook" / "dino-vitb8")
     assert check("facebook/dino-vitb8") is True

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..zsamb_core.finite import require_numbers
 from ..zsamb_core.instantstyle.crops import CROPS
-from ..zsamb_core.numbers import doubt, numbers
+from ..zsamb_core.numbers import comma_note, read_numbers
 from ..zsamb_core.style_aligned.blend import counted
 from ..zsamb_core.style_aligned.options import PRESETS
 
@@ -158,11 +158,11 @@ def weight_rows(text: str, count: int, node: str) -> list[list[float]]:
     rows = []
     for line in filter(None, (line.strip() for line in text.splitlines())):
         try:
-            row = numbers(line)
+            row = read_numbers(line)
         except ValueError as error:
             raise ValueError(f"weights: {error}. Write, for example: 0.7, 0.3") from error
-        if said := doubt(line):
-            logging.warning(f"{node}: weights {said}")
+        if note := comma_note(line):
+            logging.warning(f"{node}: weights {note}")
         row = row * count if len(row) == 1 else row
         counted(row, count)
         rows.append(row)

@@ -23,18 +23,18 @@ def captions(model, images, prefix="", length=LENGTH, beams=BEAMS) -> str:
 def transcripts(model, audio, language=AUTO, translate=False) -> tuple[str, str, list[str]]:
     """(text, JSON, warnings); the warnings go to the log too."""
     with naming(TRANSCRIBE):
-        found = transcribe_all(model, audio, None if language == AUTO else language, translate)
+        transcribed = transcribe_all(model, audio, None if language == AUTO else language, translate)
     report = [
         {"text": t.text, "language": t.language, "segments": t.segments, "warnings": t.warnings}
-        for t in found
+        for t in transcribed
     ]
-    text = "\n".join(t.text for t in found)
-    return text, in_json(model, report), warned(TRANSCRIBE, [t.warnings for t in found])
+    text = "\n".join(t.text for t in transcribed)
+    return text, in_json(model, report), warned(TRANSCRIBE, [t.warnings for t in transcribed])
 
 
 def warned(name: str, recordings: list[list[str]]) -> list[str]:
     """The warnings of each recording, as lines that the log has too."""
-    lines = [f"recording {i + 1}: {warning}" for i, said in enumerate(recordings) for warning in said]
+    lines = [f"recording {i + 1}: {warning}" for i, each in enumerate(recordings) for warning in each]
     for line in lines:
         logging.warning("%s: %s", name, line)
     return lines
@@ -51,18 +51,18 @@ def descriptions(model, audio, sets=SETS, top_k=TOP) -> tuple[str, str, str, lis
         file = user_file(LABELS)
         known = read_label_sets(SHIPPED, *([file] if file.is_file() else []))
         spoken = chosen_sets(sets, known)
-        found = listen_all(model, audio, known)
+        heard = listen_all(model, audio, known)
     text = "\n".join(
         " ".join(
-            sentence(known[key], [match.label for match in one.found[key][:top_k]])
+            sentence(known[key], [match.label for match in one.matches[key][:top_k]])
             for key in spoken
-            if one.found
+            if one.matches
         )
-        for one in found
+        for one in heard
     )
-    genres = "\n".join(one.found[GENRE][0].label if one.found else "" for one in found)
-    report = in_json(model, [scores(one, top_k) for one in found])
-    return text, genres, report, warned(DESCRIBE, [one.warnings for one in found])
+    genres = "\n".join(one.matches[GENRE][0].label if one.matches else "" for one in heard)
+    report = in_json(model, [scores(one, top_k) for one in heard])
+    return text, genres, report, warned(DESCRIBE, [one.warnings for one in heard])
 
 
 def chosen_sets(text: str, known: dict[str, LabelSet]) -> list[str]:
@@ -76,14 +76,14 @@ def chosen_sets(text: str, known: dict[str, LabelSet]) -> list[str]:
 
 
 def scores(heard: Heard, top_k: int) -> dict:
-    found = {
+    sets = {
         name: [
             {"label": m.label, "cosine": round(m.cosine, 6), "probability": round(m.probability, 6)}
             for m in ranked[:top_k]
         ]
-        for name, ranked in heard.found.items()
+        for name, ranked in heard.matches.items()
     }
-    return {"sets": found, "warnings": heard.warnings}
+    return {"sets": sets, "warnings": heard.warnings}
 
 
 def labels_stamp() -> float:

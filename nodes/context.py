@@ -147,8 +147,8 @@ class ContextToPrompt(io.ComfyNode):
         # Text where nothing is connected. None comes by a link: a video without sound has no AUDIO.
         notes = [
             warned(f"{name}: there is none, as of a video without sound")
-            for name, given in (("image", image), ("speech", speech), ("music", music))
-            if given is None
+            for name, source in (("image", image), ("speech", speech), ("music", music))
+            if source is None
         ]
         if (language != AUTO or translate) and (speech is None or isinstance(speech, str)):
             notes.append(warned("language and translate do nothing here: they are for a recording in speech"))
@@ -157,8 +157,8 @@ class ContextToPrompt(io.ComfyNode):
             if fusion == SUMMARIZE and summary_model is None:
                 raise ValueError("fusion is summarize without a summary_model. Connect Load Summary Model.")
             heard = ("speech", speech, speech_model, "Speech"), ("music", music, music_model, "Music")
-            for name, given, model, title in (("image", image, caption_model, "Caption"), *heard):
-                if given is not None and not isinstance(given, str) and model is None:
+            for name, source, model, title in (("image", image, caption_model, "Caption"), *heard):
+                if source is not None and not isinstance(source, str) and model is None:
                     raise ValueError(
                         f"{name} is no text, and {title.lower()}_model is not connected. Connect Load"
                         f" {title} Model, or text."
@@ -166,15 +166,15 @@ class ContextToPrompt(io.ComfyNode):
             if image is not None and not isinstance(image, str):
                 image = captions(caption_model, image)
             if speech is not None and not isinstance(speech, str):
-                speech, _, said = transcripts(speech_model, speech, language, translate)
-                notes += [f"speech, {line}" for line in said]
+                speech, _, warnings = transcripts(speech_model, speech, language, translate)
+                notes += [f"speech, {line}" for line in warnings]
             if music is not None and not isinstance(music, str):
-                music, *_, said = descriptions(music_model, music)
-                notes += [f"music, {line}" for line in said]
-            given = dict(zip(SOURCES, (image, speech, music, weather, text), strict=True))
-            rows = lines_of({name: value or "" for name, value in given.items()})
+                music, *_, warnings = descriptions(music_model, music)
+                notes += [f"music, {line}" for line in warnings]
+            sources = dict(zip(SOURCES, (image, speech, music, weather, text), strict=True))
+            rows = lines_of({name: value or "" for name, value in sources.items()})
             prompts, left = fuse(rows, fusion, template, summary_model)
-        notes += [*left, *(note for i, p in enumerate(prompts) for note in told(i, p, style))]
+        notes += [*left, *(note for i, p in enumerate(prompts) for note in length_notes(i, p, style))]
         return io.NodeOutput("\n".join(prompts), style, "\n".join(notes))
 
     @classmethod
@@ -187,10 +187,10 @@ def fuse(rows, fusion: str, template: str, summary_model) -> tuple[list[str], li
     order = " ".join(f"{{{name}}}" for name in ("text", *SOURCES[:-1])) if fusion == NONE else template
     left = [unused(order, row) for row in rows]
     # Words of the user's own may weigh with brackets; what a model wrote may not.
-    kept = [
+    filled = [
         {n: v if n == "text" or fusion == SUMMARIZE else escape(v) for n, v in row.items()} for row in rows
     ]
-    prompts = [fill(order, row) for row in kept]
+    prompts = [fill(order, row) for row in filled]
     for i, prompt in enumerate(prompts):
         if not prompt:
             raise ValueError(
@@ -216,7 +216,7 @@ def fuse(rows, fusion: str, template: str, summary_model) -> tuple[list[str], li
     return [escape(summary) for summary in summaries], notes
 
 
-def told(index: int, prompt: str, style: str) -> list[str]:
+def length_notes(index: int, prompt: str, style: str) -> list[str]:
     """A line on a prompt's length, as Prompt Set will write it."""
     count, pieces = count_tokens(f"{prompt} {style.strip()}".strip())
     line = f"prompt {index + 1}: {count} tokens"

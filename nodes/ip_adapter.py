@@ -14,7 +14,7 @@ from ..zsamb_core.instantstyle.schedule import Window, parse_curve
 from ..zsamb_core.instantstyle.style_embeds import StyleEmbeds, refuse_pairing, wanted
 from ..zsamb_core.instantstyle.style_images import project_images
 from ..zsamb_core.layers import SDXL_BLOCKS, block_name
-from ..zsamb_core.numbers import doubt
+from ..zsamb_core.numbers import comma_note
 from ._common import (
     BLOCK_WEIGHTS,
     CATEGORY,
@@ -291,8 +291,8 @@ class StyleBlockIPAdapter(io.ComfyNode):
             structure = cross_attention(model, adapter.projector.width, NODE)
             weights = chosen_weights(preset, block_weights, list(structure))
             window = Window(start_percent, end_percent, parse_curve(weight_curve))
-            if said := doubt(weight_curve):
-                logging.warning(f"{NODE}: weight_curve {said}")
+            if note := comma_note(weight_curve):
+                logging.warning(f"{NODE}: weight_curve {note}")
             check_mask(mask)
             embeds = encoded(image, clip_vision, crop, adapter, "image")
             if content.strip() and content_scale:

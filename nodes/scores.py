@@ -145,12 +145,12 @@ class DINOStyleScore(io.ComfyNode):
             if len(images) < 2:
                 raise ValueError(f"images holds {len(images)} picture, expected a set of two at least")
             named_references = sorted((references or {}).items(), key=lambda i: place(i[0]))
-            given = {name: value for name, value in named_references if value is not None}
-            shares = weigh(weights, sum(map(len, given.values())))
+            by_input = {name: value for name, value in named_references if value is not None}
+            shares = weigh(weights, sum(map(len, by_input.values())))
             sizes = [len(images), len(shares), 0 if baseline is None else len(baseline)]
             base = {} if baseline is None else {"baseline": baseline}
-            found = embed(vision_model, {"images": images, **given, **base}, preprocessing)
-            report, picture = scored(*found.split(sizes), shares)
+            embeds = embed(vision_model, {"images": images, **by_input, **base}, preprocessing)
+            report, picture = scored(*embeds.split(sizes), shares)
         report = {"model": vision_model.name, "preprocessing": preprocessing, **report}
         weighted = report.get("weighted_multi_style", 0.0)
         shown = as_image(picture)
@@ -188,11 +188,11 @@ def scored(images, references, baseline, shares: list[float]):
         pictures.append(bars(likeness, labels, title))
         if len(baseline):
             base = similarities(baseline, references)
-            found = balance(likeness, shares, base)
-            report |= {"baseline": base, "gains": found.gains, "correlation": found.correlation}
-            said = "none" if found.correlation is None else f"{found.correlation:.2f}"
+            balanced = balance(likeness, shares, base)
+            report |= {"baseline": base, "gains": balanced.gains, "correlation": balanced.correlation}
+            correlation = "none" if balanced.correlation is None else f"{balanced.correlation:.2f}"
             pictures.append(
-                bars(found.gains, labels, f"gain over the baseline, correlation with weight {said}")
+                bars(balanced.gains, labels, f"gain over the baseline, correlation with weight {correlation}")
             )
     return report, stacked(pictures)
 

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..zsamb_core.finite import require_numbers
 from ..zsamb_core.instantstyle.content import mask_content, project_out, subtract
 from ..zsamb_core.instantstyle.style_embeds import StyleEmbeds, load_embeds, save_embeds
-from ..zsamb_core.numbers import doubt, numbers
+from ..zsamb_core.numbers import comma_note, read_numbers
 from ._common import CATEGORY, CROP, STYLE_EMBEDS, fingerprint_of, naming
 from ._host.folders import files, find, name_in, places_for, register
 from ._host.instantstyle.text_space import content_of_text
@@ -66,17 +66,17 @@ def parse_numbers(text: str, count: int, node: str) -> tuple[float, ...]:
     """One weight per image, or one for all. Raises ValueError for anything else."""
     example = "for example: " + ", ".join(["1"] * min(count, 3))
     try:
-        found = tuple(numbers(text))
+        row = tuple(read_numbers(text))
     except ValueError as error:
         raise ValueError(f"{node}: weights: {error}, {example}") from error
-    if len(found) not in (1, count) or not all(math.isfinite(n) and n >= 0 for n in found):
+    if len(row) not in (1, count) or not all(math.isfinite(n) and n >= 0 for n in row):
         raise ValueError(
             f"{node}: weights is {text!r}, expected one number of 0 or more, or {count} of them as there are"
             f" images, {example}"
         )
-    if said := doubt(text):
-        logging.warning(f"{node}: weights {said}")
-    return found * (count if len(found) == 1 else 1)
+    if note := comma_note(text):
+        logging.warning(f"{node}: weights {note}")
+    return row * (count if len(row) == 1 else 1)
 
 
 class SubtractContent(io.ComfyNode):

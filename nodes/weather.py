@@ -101,7 +101,7 @@ class DescribeWeather(io.ComfyNode):
         try:
             check_template(template)
             read_place(place)
-            found = await weather_of(service, place, cache_minutes, timeout)
+            answer = await weather_of(service, place, cache_minutes, timeout)
         except Unreachable as error:
             if not offline.strip():
                 advice = "Give an offline text to go on without it."
@@ -111,8 +111,10 @@ class DescribeWeather(io.ComfyNode):
             return io.NodeOutput(" ".join(offline.split()), json.dumps(report, ensure_ascii=False))
         except ValueError as error:
             raise ValueError(f"{node}: {error}") from None
-        report = {**found.weather.as_dict(), "asked": round(found.at), "warnings": []}
-        return io.NodeOutput(in_words(found.weather, template, units), json.dumps(report, ensure_ascii=False))
+        report = {**answer.weather.as_dict(), "asked": round(answer.at), "warnings": []}
+        return io.NodeOutput(
+            in_words(answer.weather, template, units), json.dumps(report, ensure_ascii=False)
+        )
 
     @classmethod
     def fingerprint_inputs(cls, service, place, cache_minutes, **_):

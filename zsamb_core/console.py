@@ -64,11 +64,11 @@ def _write(text: str) -> None:
 def _written(error: UnicodeError) -> tuple[bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    found = error.object[error.start : error.end]
+    unwritable = error.object[error.start : error.end]
     written = b"".join(
         bytes([ord(c) - 0xDC00])
         if "\udc80" <= c <= "\udcff" and os.name != "nt"
         else ascii(c)[1:-1].encode("ascii")
-        for c in found
+        for c in unwritable
     )
     return written, error.end

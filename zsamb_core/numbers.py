@@ -7,7 +7,7 @@ import re
 _GLUED = re.compile(r"(?<![\d.])(?<!\d,)(\d+),(\d+)(?![\d.]|,\d)")
 
 
-def numbers(text: str) -> list[float]:
+def read_numbers(text: str) -> list[float]:
     """The numbers in ``text``. Raises ValueError that quotes what is none, and as `words` does."""
     row = []
     for word in words(text):
@@ -29,11 +29,11 @@ def words(text: str) -> list[str]:
     return text.replace(",", " ").split()
 
 
-def doubt(text: str) -> str:
+def comma_note(text: str) -> str:
     """How ``text`` was read, where a comma in it may have been meant as a decimal one; else empty."""
     if not _GLUED.search(text):
         return ""
-    read = ", ".join(f"{number:g}" for number in numbers(text))
+    read = ", ".join(f"{number:g}" for number in read_numbers(text))
     return f"{text.strip()!r} is read as {read}. A decimal is written with a point: {with_points(text)}"
 
 

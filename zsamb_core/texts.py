@@ -65,6 +65,6 @@ def without_unfit(text: str) -> str:
 
 def plain(text: str, limit: int = 10_000) -> str:
     """As it can be shown on a terminal: unfit characters as escapes, and no more than ``limit``."""
-    shown = _UNFIT.sub(lambda found: ascii(found[0])[1:-1], text[:limit])
+    shown = _UNFIT.sub(lambda match: ascii(match[0])[1:-1], text[:limit])
     is_cut = len(text) > limit or len(shown) > limit
     return f"{shown[:limit]}... ({len(text)} characters)" if is_cut else shown

@@ -34,11 +34,11 @@ class Kind:
 
 def type_of(folder: Path, kind: Kind) -> str:
     """The model type, one of the ``kind``'s, of a folder that has weights. Raises ValueError for others."""
-    found = read_settings(folder, "config.json").get("model_type")
+    model_type = read_settings(folder, "config.json").get("model_type")
     refuse_files(folder)
-    if not isinstance(found, str) or found not in kind.types:
+    if not isinstance(model_type, str) or model_type not in kind.types:
         raise ValueError(
-            f"{folder.name}: config.json names a model of type {quoted(found)}, expected"
+            f"{folder.name}: config.json names a model of type {quoted(model_type)}, expected"
             f" {'one of ' if len(kind.types) > 1 else ''}{', '.join(kind.types)}"
             f" ({', '.join(kind.types.values())})."
         )
@@ -47,7 +47,7 @@ def type_of(folder: Path, kind: Kind) -> str:
             f"{folder.name} has no weights, expected model.safetensors or pytorch_model.bin. Get that file of"
             f" the model, for example of {kind.example} on Hugging Face."
         )
-    return found
+    return model_type
 
 
 def of_transformers(name: str) -> Any:

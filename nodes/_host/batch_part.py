@@ -26,12 +26,14 @@ def pictures_of(noise: torch.Tensor, seed: int | None) -> tuple[int, ...] | None
     if torch.equal(torch.randn(noise.shape, generator=generator).to(noise.dtype), noise):
         return tuple(range(len(noise)))
     generator.manual_seed(seed)
-    found: dict[int, int] = {}
+    picture_of: dict[int, int] = {}
     for picture in range(FURTHEST):
         drawn = torch.randn(1, *noise.shape[1:], generator=generator).to(noise.dtype)[0]
-        found |= {i: picture for i in range(len(noise)) if i not in found and torch.equal(noise[i], drawn)}
-        if len(found) == len(noise):
-            return tuple(found[i] for i in range(len(noise)))
+        picture_of |= {
+            i: picture for i in range(len(noise)) if i not in picture_of and torch.equal(noise[i], drawn)
+        }
+        if len(picture_of) == len(noise):
+            return tuple(picture_of[i] for i in range(len(noise)))
     return None
 
 
@@ -50,17 +52,17 @@ def pick_prompts(conds: dict, pictures: tuple[int, ...] | None, batch: int, node
     An entry with as many rows as the batch stays as it is: it was made for the batch. Others count for the
     whole set, and repeat where that is larger, as the host repeats them.
     """
-    said: dict[str, int] = {}
+    remarks: dict[str, int] = {}
     for entry in (entry for entries in conds.values() for entry in entries):
         tokens = entry.get("cross_attn")
         rows = 1 if tokens is None else len(tokens)
         if rows in (1, batch):
             continue
-        said |= told(rows, pictures, batch)
+        remarks |= remarks_on(rows, pictures, batch)
         # Of the number of the batch, so that context windows find each picture's too.
         chosen = range(batch) if pictures is None else pictures
         entry.update(rows_by(entry, rows, torch.tensor([p % rows for p in chosen])))
-    for line, level in said.items():
+    for line, level in remarks.items():
         logging.log(level, "%s: %s", node, line)
 
 
@@ -92,13 +94,13 @@ def part_of_prompts(conditioning, latent: dict, node: str):
             details = {**details, **rows_by(details, rows, chosen)}
             tokens = tokens[chosen]
             if max(pictures) >= rows:
-                (line,) = told(rows, pictures, batch)
+                (line,) = remarks_on(rows, pictures, batch)
                 logging.warning("%s: %s", node, line)
         parts.append([tokens, details])
     return parts
 
 
-def told(prompts: int, pictures: tuple[int, ...] | None, batch: int) -> dict[str, int]:
+def remarks_on(prompts: int, pictures: tuple[int, ...] | None, batch: int) -> dict[str, int]:
     """A line, and its level, on a conditioning of another number of prompts than pictures are drawn."""
     if pictures is None:
         line = (

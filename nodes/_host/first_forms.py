@@ -15,11 +15,11 @@ def added_later(first: str):
         @functools.wraps(define)
         def define_schema(cls):
             schema = define(cls)
-            place = [given.id for given in schema.inputs].index(first)
+            place = [input_.id for input_ in schema.inputs].index(first)
             # Copies: other nodes have the same inputs.
-            later = [copy.copy(given) for given in schema.inputs[place:]]
-            for given in later:
-                given.optional = True
+            later = [copy.copy(input_) for input_ in schema.inputs[place:]]
+            for input_ in later:
+                input_.optional = True
             schema.inputs = [*schema.inputs[:place], *later]
             return schema
 

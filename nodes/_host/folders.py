@@ -34,8 +34,8 @@ def find(name: str, file: str, node: str, example: str = "") -> Path:
     path = folder_paths.get_full_path(name, file)
     if path is None:
         places = ", ".join(folder_paths.get_folder_paths(name))
-        said = f"{node}: the file {quoted(file)} was not found, expected it in one of {places}. {example}"
-        raise ValueError(said.rstrip())
+        message = f"{node}: the file {quoted(file)} was not found, expected it in one of {places}. {example}"
+        raise ValueError(message.rstrip())
     return Path(path)
 
 
@@ -79,7 +79,7 @@ def model_folders(kinds) -> list[str]:
     """The folders ``model`` or ``author/model`` of these model types under the transformers folders; no
     deeper, since the host asks at every start and refresh.
     """
-    found = set()
+    names = set()
     for root in map(Path, folder_paths.get_folder_paths(TRANSFORMERS)):
         for pattern in ("*/config.json", "*/*/config.json"):
             for config in root.glob(pattern):
@@ -88,8 +88,8 @@ def model_folders(kinds) -> list[str]:
                 except ValueError:
                     continue
                 if isinstance(kind, str) and kind in kinds:
-                    found.add(config.parent.relative_to(root).as_posix())
-    return sorted(found)
+                    names.add(config.parent.relative_to(root).as_posix())
+    return sorted(names)
 
 
 def model_folder(name: str, node: str, example: str, file: str = "config.json") -> Path:

@@ -23,7 +23,7 @@ def _pausing():
 outliving = _pausing()
 
 
-def kept(x: torch.Tensor) -> torch.Tensor:
+def for_keeps(x: torch.Tensor) -> torch.Tensor:
     """``x`` itself or, where a host records allocations, a copy that it did not record."""
     if outliving is nullcontext:
         return x

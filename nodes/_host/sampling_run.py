@@ -29,17 +29,17 @@ class SamplingRun:
     placed: dict = field(default_factory=dict)
 
 
-def watch(model, node: str) -> None:
-    """Have the runs of a MODEL clone noted. ``node``: whose name its log lines have. Wrappers of
-    OUTER_SAMPLE that ask for the pictures come after.
+def follow_runs(model, node: str) -> None:
+    """Note the runs of a MODEL clone. ``node``: the name in its log lines. Wrappers of OUTER_SAMPLE that ask
+    for the pictures come after.
     """
     if KEY not in model.wrappers.get(WrappersMP.SAMPLER_SAMPLE, {}):
-        for kind, wrappers in watchers(node).items():
+        for kind, wrappers in run_wrappers(node).items():
             model.add_wrapper_with_key(kind, KEY, wrappers)
 
 
-def watchers(node: str) -> dict:
-    """By the host's kinds."""
+def run_wrappers(node: str) -> dict:
+    """What notes a run, by the host's kind of wrapper."""
     return {WrappersMP.OUTER_SAMPLE: partial(note_pictures, node), WrappersMP.SAMPLER_SAMPLE: note_run}
 
 

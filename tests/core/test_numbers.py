@@ -2,7 +2,7 @@
 
 import pytest
 
-from zsamb_core.numbers import doubt, numbers
+from zsamb_core.numbers import comma_note, read_numbers
 
 
 @pytest.mark.parametrize(
@@ -19,8 +19,8 @@ from zsamb_core.numbers import doubt, numbers
     ],
 )
 def test_what_is_plain_is_read_without_a_word(text, row):
-    assert numbers(text) == row
-    assert doubt(text) == ""
+    assert read_numbers(text) == row
+    assert comma_note(text) == ""
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,8 @@ def test_what_is_plain_is_read_without_a_word(text, row):
     [("0,5", [0, 5], "0.5"), ("1,0", [1, 0], "1.0"), ("0,5, 1", [0, 5, 1], "0.5, 1")],
 )
 def test_a_comma_that_may_be_a_decimal_one_is_said(text, row, point):
-    assert numbers(text) == row
-    said = doubt(text)
+    assert read_numbers(text) == row
+    said = comma_note(text)
     assert said.startswith(f"{text!r} is read as ") and said.endswith(f": {point}")
 
 
@@ -38,11 +38,11 @@ def test_a_comma_that_may_be_a_decimal_one_is_said(text, row, point):
 )
 def test_a_comma_that_can_only_be_a_decimal_one_is_refused(text, point):
     with pytest.raises(ValueError, match="has decimal commas. Write a point: "):
-        numbers(text)
+        read_numbers(text)
     with pytest.raises(ValueError, match=point):
-        numbers(text)
+        read_numbers(text)
 
 
 def test_what_is_no_number_is_quoted():
     with pytest.raises(ValueError, match="'x' is not a number"):
-        numbers("1, x")
+        read_numbers("1, x")

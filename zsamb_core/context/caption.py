@@ -50,13 +50,13 @@ class CaptionModel:
         parameter = next(self.model.parameters())
         for i in range(0, len(pictures), AT_ONCE):
             part = pictures[i : i + AT_ONCE]
-            given = {"pixel_values": self.processor(part, return_tensors="pt")["pixel_values"]}
+            inputs = {"pixel_values": self.processor(part, return_tensors="pt")["pixel_values"]}
             if prefix.strip():
                 words = self.tokenizer([prefix.strip()] * len(part), return_tensors="pt")
-                given |= {name: words[name] for name in ("input_ids", "attention_mask")}
-            given = {name: value.to(parameter.device) for name, value in given.items()}
+                inputs |= {name: words[name] for name in ("input_ids", "attention_mask")}
+            inputs = {name: value.to(parameter.device) for name, value in inputs.items()}
             ids = self.model.generate(
-                **given,
+                **inputs,
                 max_new_tokens=length,
                 num_beams=beams,
                 do_sample=False,

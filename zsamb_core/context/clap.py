@@ -33,23 +33,23 @@ class TransformersClap:
 
     @torch.no_grad()
     def embed_sound(self, track: Tensor) -> Tensor:
-        given = self.features(track.numpy(), sampling_rate=self.rate, return_tensors="pt")
+        inputs = self.features(track.numpy(), sampling_rate=self.rate, return_tensors="pt")
         device = next(self.model.parameters()).device
-        found = self.model.get_audio_features(**{name: value.to(device) for name, value in given.items()})
-        return _tensor(found)[0].float().cpu()
+        embeds = self.model.get_audio_features(**{name: value.to(device) for name, value in inputs.items()})
+        return _tensor(embeds)[0].float().cpu()
 
     @torch.no_grad()
     def embed_texts(self, texts: list[str]) -> Tensor:
-        given = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+        inputs = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
         device = next(self.model.parameters()).device
         names = ("input_ids", "attention_mask")
-        found = self.model.get_text_features(**{name: given[name].to(device) for name in names})
-        return _tensor(found).float().cpu()
+        embeds = self.model.get_text_features(**{name: inputs[name].to(device) for name in names})
+        return _tensor(embeds).float().cpu()
 
 
-def _tensor(found: Any) -> Tensor:
+def _tensor(output: Any) -> Tensor:
     """transformers 4 gives the embedding, 5 an output that holds it."""
-    return found if isinstance(found, Tensor) else torch.as_tensor(found.pooler_output)
+    return output if isinstance(output, Tensor) else torch.as_tensor(output.pooler_output)
 
 
 def load_clap(folder: str | Path) -> MusicModel:

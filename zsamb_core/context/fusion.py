@@ -32,9 +32,9 @@ def lines_of(sources: Mapping[str, str]) -> list[dict[str, str]]:
     }
     counts = {name: len(lines) for name, lines in split.items() if len(lines) > 1}
     if len(set(counts.values())) > 1:
-        found = ", ".join(f"{name} {count}" for name, count in counts.items())
+        numbers = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise ValueError(
-            f"the sources have unlike numbers of lines ({found}), expected one line, or as many in each:"
+            f"the sources have unlike numbers of lines ({numbers}), expected one line, or as many in each:"
             " every line is a prompt"
         )
     count = max(counts.values(), default=1)
@@ -72,9 +72,9 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
     # Texts come in last and are not read again: what they hold is no template.
     pieces, end = [], 0
-    for found in _PART.finditer(template):
-        pieces += [_FIELD.sub(field, template[end : found.start()]), part(found)]
-        end = found.end()
+    for match in _PART.finditer(template):
+        pieces += [_FIELD.sub(field, template[end : match.start()]), part(match)]
+        end = match.end()
     return " ".join("".join([*pieces, _FIELD.sub(field, template[end:])]).split())
 
 
@@ -102,13 +102,13 @@ def dropped(values: Mapping[str, str], summary: str) -> list[str]:
     """
     own = {name: words(text) for name, text in values.items() if text.strip()}
     left = words(summary)
-    found = []
+    missing = []
     for name, mine in own.items():
         others = set().union(*(w for n, w in own.items() if n != name))
         telling = mine - others or mine
         if telling and not telling & left:
-            found.append(name)
-    return found
+            missing.append(name)
+    return missing
 
 
 def escape(text: str) -> str:

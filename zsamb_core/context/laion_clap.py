@@ -147,14 +147,14 @@ def _local(tokenizer: Any, config: Any) -> Iterator[None]:
     """
     from unittest.mock import patch
 
-    given: dict[Any, Any] = {
+    makers: dict[Any, Any] = {
         of_transformers("BertTokenizer"): lambda: tokenizer,
         of_transformers("RobertaTokenizer"): lambda: tokenizer,
         of_transformers("BartTokenizer"): lambda: tokenizer,
         of_transformers("RobertaModel"): lambda: of_transformers("RobertaModel")(config),
     }
     with ExitStack() as stack:
-        for cls, make in given.items():
+        for cls, make in makers.items():
 
             def here(
                 name: Any, *args: Any, _make: Any = make, _from: Any = cls.from_pretrained, **more: Any

@@ -61,7 +61,7 @@ def read_label_sets(*files: Path) -> dict[str, LabelSet]:
     """The sets of YAML files by name; a later file's set takes an earlier one's place. Raises ValueError
     that names file and set.
     """
-    found: dict[str, LabelSet] = {}
+    sets: dict[str, LabelSet] = {}
     for file in files:
         try:
             data = read_yaml(file)
@@ -72,10 +72,10 @@ def read_label_sets(*files: Path) -> dict[str, LabelSet]:
                 f"the label file {file} is a {type(data).__name__}, expected sets by their names"
             )
         for name, entry in data.items():
-            found[str(name)] = _label_set(entry, f"{file}, set {quoted(name)}")
-    if (count := sum(len(part.labels) for part in found.values())) > LABELS:
+            sets[str(name)] = _label_set(entry, f"{file}, set {quoted(name)}")
+    if (count := sum(len(part.labels) for part in sets.values())) > LABELS:
         raise ValueError(f"the label files have {count:,} labels, expected {LABELS:,} at most")
-    return found
+    return sets
 
 
 def _label_set(entry: Any, where: str) -> LabelSet:
@@ -117,13 +117,13 @@ def matches(model: MusicModel, sound: Tensor, sets: dict[str, LabelSet]) -> dict
     mean = directions(sound).mean(0, keepdim=True)
     texts = [part.prompt.replace("{label}", label) for part in sets.values() for label in part.labels]
     near = cosines(mean, model.embed_texts(texts))[0]
-    found = {}
+    by_set = {}
     for name, part in sets.items():
         own, near = near[: len(part.labels)], near[len(part.labels) :]
         shares = torch.softmax(model.scale * own, 0)
         ranked = [Match(*x) for x in zip(part.labels, own.tolist(), shares.tolist(), strict=True)]
-        found[name] = sorted(ranked, key=lambda match: -match.cosine)
-    return found
+        by_set[name] = sorted(ranked, key=lambda match: -match.cosine)
+    return by_set
 
 
 def sentence(part: LabelSet, labels: Sequence[str]) -> str:

@@ -52,7 +52,7 @@ class OpenAIWhisper:
         begin = spoken_from(track)
         if language is None and begin and self.languages:  # else the package itself looks at the beginning
             language = self._spoken(track[begin : begin + WINDOW])
-        found = self.package.transcribe(
+        result = self.package.transcribe(
             watched,
             track,
             language=language,
@@ -65,12 +65,12 @@ class OpenAIWhisper:
             fp16=next(self.model.parameters()).dtype == torch.float16,
             verbose=None,
         )
-        kept = [s for s in found["segments"] if audible(track, float(s["start"]), float(s["end"]), floor)]
+        spoken = [s for s in result["segments"] if audible(track, float(s["start"]), float(s["end"]), floor)]
         return Transcript(
-            " ".join("".join(s["text"] for s in kept).split()),
-            found["language"],
-            [segment(track, float(s["start"]), float(s["end"]), s["text"]) for s in kept],
-            [*left_out(len(found["segments"]) - len(kept)), *watched.rounds.said()],
+            " ".join("".join(s["text"] for s in spoken).split()),
+            result["language"],
+            [segment(track, float(s["start"]), float(s["end"]), s["text"]) for s in spoken],
+            [*left_out(len(result["segments"]) - len(spoken)), *watched.rounds.notes()],
         )
 
     def _spoken(self, track: Tensor) -> str:
@@ -142,7 +142,7 @@ def refuse_dims(file: str, dims: Mapping[str, Any], shapes: Mapping[str, tuple[i
     def layers(side: str) -> int:
         return next(i for i in count() if f"{side}.blocks.{i}.attn.query.weight" not in shapes)
 
-    found = {
+    by_weights = {
         "n_mels": size("encoder.conv1.weight", 1),
         "n_audio_ctx": size("encoder.positional_embedding", 0),
         "n_audio_state": size("encoder.conv1.weight", 0),
@@ -154,15 +154,15 @@ def refuse_dims(file: str, dims: Mapping[str, Any], shapes: Mapping[str, tuple[i
     }
     wrong = [
         f"{name} is {quoted(dims.get(name))}"
-        for name, value in found.items()
+        for name, value in by_weights.items()
         if type(dims.get(name)) is not int or dims[name] != value
     ]
     for side in ("audio", "text"):
-        heads, width = dims.get(f"n_{side}_head"), found[f"n_{side}_state"]
+        heads, width = dims.get(f"n_{side}_head"), by_weights[f"n_{side}_state"]
         if type(heads) is not int or heads < 1 or width % heads:
             wrong.append(f"n_{side}_head is {quoted(heads)}")
-    if wrong or len(dims) != len(found) + 2:
-        numbers = ", ".join(f"{name} {value}" for name, value in found.items())
+    if wrong or len(dims) != len(by_weights) + 2:
+        numbers = ", ".join(f"{name} {value}" for name, value in by_weights.items())
         raise ValueError(
             f"{file} cannot be loaded by openai-whisper: in its dims {', '.join(wrong) or 'are other names'},"
             f" and its weights have {numbers}. Get it again from its source."

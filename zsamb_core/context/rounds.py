@@ -21,7 +21,7 @@ class Rounds:
         else:
             self._counts.append(1)
 
-    def said(self) -> list[str]:
+    def notes(self) -> list[str]:
         """What to say of windows that took more than one."""
         again = [count - 1 for count in self._counts if count > 1]
         if not again:
@@ -37,14 +37,14 @@ class Once:
     """A function of a tensor, worked out once while it is asked for the same values again."""
 
     def __init__(self, work: Callable[[Tensor], Any]):
-        self._work, self._given = work, torch.zeros(0)
+        self._work, self._input = work, torch.zeros(0)
         self._made: Any = None
         self.count = 0
 
-    def __call__(self, given: Tensor) -> Any:
-        same = given.shape == self._given.shape and given.dtype == self._given.dtype
-        if not (same and torch.equal(given, self._given)):
-            self._given, self._made = given, self._work(given)
+    def __call__(self, value: Tensor) -> Any:
+        same = value.shape == self._input.shape and value.dtype == self._input.dtype
+        if not (same and torch.equal(value, self._input)):
+            self._input, self._made = value, self._work(value)
             self.count += 1
         return self._made
 

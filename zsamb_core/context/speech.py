@@ -96,11 +96,11 @@ def transcribe(
     device = next(model.model.parameters()).device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(0)
-        found = model.heard(track, language, translate, watch, progress)
-    if found.text:
-        return found
+        transcript = model.heard(track, language, translate, watch, progress)
+    if transcript.text:
+        return transcript
     # A language found in sound without words is none.
-    return replace(found, language=language, warnings=[*found.warnings, "no speech was found"])
+    return replace(transcript, language=language, warnings=[*transcript.warnings, "no speech was found"])
 
 
 def audible(track: Tensor, start: float, end: float, floor: float) -> bool:
@@ -157,7 +157,7 @@ class TransformersWhisper:
             "no_speech_threshold": NO_SPEECH,
         }
         rounds, floor = Rounds(), floor_of(track, RATE)
-        begin, found = 0, list[tuple[float, float, Tensor]]()
+        begin, written = 0, list[tuple[float, float, Tensor]]()
         with encoding_once(self.model.get_encoder()) as encoded:
             if self.languages:
                 language = language or self._spoken(track[spoken_from(track) :][:STRETCH])
@@ -181,15 +181,15 @@ class TransformersWhisper:
                 again = round(segments[-1][0] * RATE) if segments and begin + STRETCH < len(track) else 0
                 if 2 * again > STRETCH:
                     segments.pop()
-                found += [(begin / RATE + start, begin / RATE + end, text) for start, end, text in segments]
+                written += [(begin / RATE + start, begin / RATE + end, text) for start, end, text in segments]
                 begin += again if 2 * again > STRETCH else STRETCH
-        kept = [part for part in found if audible(track, *part[:2], floor)]
-        text = self._text(torch.cat([tokens for *_, tokens in kept])) if kept else ""
+        spoken = [part for part in written if audible(track, *part[:2], floor)]
+        text = self._text(torch.cat([tokens for *_, tokens in spoken])) if spoken else ""
         return Transcript(
             " ".join(text.split()),
             language or "en",
-            [segment(track, start, end, self._text(tokens)) for start, end, tokens in kept],
-            [*left_out(len(found) - len(kept)), *rounds.said()],
+            [segment(track, start, end, self._text(tokens)) for start, end, tokens in spoken],
+            [*left_out(len(written) - len(spoken)), *rounds.notes()],
         )
 
     def _spoken(self, track: Tensor) -> str:
@@ -207,10 +207,10 @@ class TransformersWhisper:
         parameter = next(self.model.parameters())
         # Silence behind the end for the last frames to see, which else see the end mirrored.
         ended = torch.nn.functional.pad(track, (0, 2 * HOP + RATE // 40)).numpy()
-        found = self.features(
+        frames = self.features(
             ended, sampling_rate=RATE, truncation=False, padding="longest", return_tensors="pt"
         )["input_features"]
-        features: Tensor = found[..., : max(1, len(track) // HOP)].to(parameter.device, parameter.dtype)
+        features: Tensor = frames[..., : max(1, len(track) // HOP)].to(parameter.device, parameter.dtype)
         return features
 
     def _segments(

@@ -36,10 +36,10 @@ class SummaryModel:
         """A summary of each, one by one. ``watch`` is called after every token."""
         device = next(self.model.parameters()).device
         for text in texts:
-            given = self.tokenizer(PREFIX + text, return_tensors="pt", truncation=True)
+            inputs = self.tokenizer(PREFIX + text, return_tensors="pt", truncation=True)
             ids = self.model.generate(
-                input_ids=given["input_ids"].to(device),
-                attention_mask=given["attention_mask"].to(device),
+                input_ids=inputs["input_ids"].to(device),
+                attention_mask=inputs["attention_mask"].to(device),
                 do_sample=False,
                 stopping_criteria=on_every_token(watch),
                 **PUBLISHED,

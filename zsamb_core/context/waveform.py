@@ -20,7 +20,7 @@ class Track(NamedTuple):
     """One recording: (n,) samples, and what to say of how they were got."""
 
     sound: Tensor
-    said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def tracks(waveform: Tensor, sample_rate: int, rate: int) -> list[Track]:
@@ -53,7 +53,7 @@ def tracks(waveform: Tensor, sample_rate: int, rate: int) -> list[Track]:
             f"audio reaches {largest:.6g}, expected samples in -1..1. If these are integers, divide them by"
             " the largest of their kind (32768 for 16 bit)."
         )
-    return [Track(resample(mono, sample_rate, rate), said) for mono, said in map(mixed, sound)]
+    return [Track(resample(mono, sample_rate, rate), notes) for mono, notes in map(mixed, sound)]
 
 
 def mixed(channels: Tensor) -> Track:
@@ -65,8 +65,8 @@ def mixed(channels: Tensor) -> Track:
     if mean.square().mean() >= CANCELLED * powers.sum() / len(powers) ** 2:
         return Track(mean)
     loudest = int(powers.argmax())
-    said = f"the channels cancel each other (one is inverted?): channel {loudest + 1} is heard alone"
-    return Track(channels[loudest], (said,))
+    note = f"the channels cancel each other (one is inverted?): channel {loudest + 1} is heard alone"
+    return Track(channels[loudest], (note,))
 
 
 def levels(track: Tensor, rate: int) -> Tensor:

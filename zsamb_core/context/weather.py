@@ -97,7 +97,7 @@ def check_template(template: str) -> str:
     """The template in one line. Raises ValueError for a field that there is not, or no text at all."""
     unknown = [name for name in re.findall(r"\{(\w*)\}", template) if name not in FIELDS]
     if unknown or not template.strip():
-        found = f"names {{{unknown[0]}}}" if unknown else "is empty"
+        problem = f"names {{{unknown[0]}}}" if unknown else "is empty"
         known = ", ".join(f"{{{name}}}" for name in FIELDS)
-        raise ValueError(f"template {found}, expected a text with some of {known}")
+        raise ValueError(f"template {problem}, expected a text with some of {known}")
     return " ".join(template.split())

@@ -56,9 +56,9 @@ def read_place(text: str) -> str | Coordinates:
             "place is empty, expected a town such as Rome, IT, or coordinates such as 41.9, 12.5"
         )
     number = r"[-+]?\d+(?:\.\d+)?"
-    if not (found := re.fullmatch(rf"({number})\s*[,;\s]\s*({number})", text)):
+    if not (degrees := re.fullmatch(rf"({number})\s*[,;\s]\s*({number})", text)):
         return text
-    latitude, longitude = float(found[1]), float(found[2])
+    latitude, longitude = float(degrees[1]), float(degrees[2])
     if abs(latitude) > 90 or abs(longitude) > 180:
         raise ValueError(
             f"place is {text!r}, expected degrees north in -90..90, then degrees east in -180..180"
@@ -78,11 +78,11 @@ async def current(service: str, place: str, key: str | None, timeout: float, ret
     if service != OPENWEATHERMAP:
         return await _open_meteo(where, timeout, retry)
     try:
-        found = await _openweathermap(where, key or "", timeout, retry)
+        weather = await _openweathermap(where, key or "", timeout, retry)
     except ValueError as error:
         raise type(error)(without_key(str(error), key)) from None
-    place, condition = without_key(found.place, key), without_key(found.condition, key)
-    return replace(found, place=place, condition=condition)
+    place, condition = without_key(weather.place, key), without_key(weather.condition, key)
+    return replace(weather, place=place, condition=condition)
 
 
 def without_key(text: str, key: str | None) -> str:
@@ -186,14 +186,14 @@ async def _geocoded(place: str, timeout: float, retry: float) -> tuple[str, Coor
         asked["countryCode"] = code
     data = await _get(GEOCODING, "/v1/search", asked, timeout, retry)
     with _as_documented(GEOCODING):
-        found = data.get("results") or []
+        places = data.get("results") or []
         if code:
-            found = [r for r in found if str(r.get("country_code", "")).upper() == code]
+            places = [r for r in places if str(r.get("country_code", "")).upper() == code]
         elif country:
-            found = [r for r in found if _is_in(r, country)]
+            places = [r for r in places if _is_in(r, country)]
         for region in regions:  # the likeliest where nothing says the region by this name
-            found = [r for r in found if _is_in(r, region)] or found
-        best = found[0] if found else None
+            places = [r for r in places if _is_in(r, region)] or places
+        best = places[0] if places else None
         if best is not None:
             place_name = ", ".join(_text(best[f]) for f in ("name", "country") if best.get(f))
             return place_name, Coordinates(_number(best["latitude"]), _number(best["longitude"]))
@@ -246,21 +246,21 @@ async def _get(
             continue
         if status == 200:
             return _object(service, body)
-        said = _said(body, asked.get("appid"))
+        reason = _reason(body, asked.get("appid"))
         if status in (401, 403) and service == OPENWEATHERMAP:
             raise ValueError(
-                f"{service} refuses the key ({status}{said}). New keys work after some hours; look at the key"
-                " in the environment variable or file that it comes from."
+                f"{service} refuses the key ({status}{reason}). New keys work after some hours; look at the"
+                " key in the environment variable or file that it comes from."
             )
         if status in (400, 404):
             place = ", ".join(asked[name] for name in PLACE if name in asked)
-            raise ValueError(f"{_unknown(service, place)} It says {status}{said}.")
+            raise ValueError(f"{_unknown(service, place)} It says {status}{reason}.")
         if status == 429:
-            failure = f"its limit of calls is reached (429{said}). Wait, or raise cache_minutes"
+            failure = f"its limit of calls is reached (429{reason}). Wait, or raise cache_minutes"
             if re.fullmatch("[0-9]{1,9}", after):  # it may be a date, too
                 wait = min(float(after), PATIENCE)
         else:
-            failure = f"it answers with an error ({status}{said})"
+            failure = f"it answers with an error ({status}{reason})"
     raise Unreachable(f"{service} gives no weather after {TRIES} tries: {failure}.")
 
 
@@ -286,13 +286,13 @@ async def _body(response: Any) -> bytes:
 
 def _object(service: str, body: bytes) -> dict[str, Any]:
     with _as_documented(service):
-        found = read_json(body)
-        if not isinstance(found, dict):
-            raise TypeError(f"a {type(found).__name__} instead of an object")
-        return found
+        value = read_json(body)
+        if not isinstance(value, dict):
+            raise TypeError(f"a {type(value).__name__} instead of an object")
+        return value
 
 
-def _said(body: bytes, key: str | None) -> str:
+def _reason(body: bytes, key: str | None) -> str:
     """The service's own words, on one short line, without the key."""
     try:
         found = read_json(body)

@@ -103,10 +103,10 @@ def _safe(file: Path) -> list[tuple[int, ...]]:
 def _pickled(file: Path) -> list[tuple[int, ...]]:
     tree = torch_file.described(file)
     with torch_file.reading(file):
-        found = [tensor for _, tensor in torch_file.flat(tree)]
-        if not all(tensor.whole for tensor in found):
+        tensors = [tensor for _, tensor in torch_file.flat(tree)]
+        if not all(tensor.whole for tensor in tensors):
             raise Oversized("a few numbers are said to be many")
-        return [tensor.shape for tensor in found]
+        return [tensor.shape for tensor in tensors]
 
 
 def refuse_numbers(folder: Path, weights: Weights) -> None:
@@ -131,10 +131,10 @@ def refuse_numbers(folder: Path, weights: Weights) -> None:
 
 
 def _refuse_preparation(folder: Path, file: str) -> None:
-    found = read_settings(folder, file)
-    sound = {key: value for key, value in _values(found) if not isinstance(value, str)}
+    settings = read_settings(folder, file)
+    sound = {key: value for key, value in _values(settings) if not isinstance(value, str)}
     other = SAMPLES if "sampling_rate" in sound else PICTURE
-    for key, value in _values(found):
+    for key, value in _values(settings):
         if not isinstance(value, str):
             _refuse_more(folder, file, key, value, SOUND.get(key, other))
     hop, rate = sound.get("hop_length"), sound.get("sampling_rate", 0)
@@ -161,14 +161,14 @@ def _values(tree: Any) -> Iterator[tuple[str, Any]]:
     """(key, number or text) of all in a JSON object; those in a list by the list's key."""
     waiting: list[tuple[str, Any]] = [("", tree)]
     while waiting:
-        key, found = waiting.pop()
-        if isinstance(found, dict):
+        key, content = waiting.pop()
+        if isinstance(content, dict):
             # A size such as {"height": 224} is one of pictures, whatever its name.
-            waiting += found.items()
-        elif isinstance(found, list):
-            waiting += ((key, value) for value in found)
-        elif isinstance(found, (int, float, str)) and not isinstance(found, bool):
-            yield key, found
+            waiting += content.items()
+        elif isinstance(content, list):
+            waiting += ((key, value) for value in content)
+        elif isinstance(content, (int, float, str)) and not isinstance(content, bool):
+            yield key, content
 
 
 def refuse_larger(folder: Path, make: Any, weights: Weights) -> None:

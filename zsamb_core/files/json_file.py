@@ -14,12 +14,12 @@ def read_settings(folder: Path, name: str) -> dict[str, Any]:
     settings are, or no JSON object.
     """
     try:
-        found = read_json(read_small(folder / name, MOST).decode("utf-8"))
+        settings = read_json(read_small(folder / name, MOST).decode("utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{folder.name} has no {name} that can be read ({type(error).__name__}), expected a folder as"
             " transformers saves models."
         ) from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{folder.name}: {name} is a {type(found).__name__}, expected an object")
-    return found
+    if not isinstance(settings, dict):
+        raise ValueError(f"{folder.name}: {name} is a {type(settings).__name__}, expected an object")
+    return settings

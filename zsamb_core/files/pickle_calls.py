@@ -146,9 +146,9 @@ def _of_type(call: Call, function: Any, typ: Any, args: Any, _: Any) -> Describe
         raise Foreign("a tensor that is made by another function")
     if typ not in (Named("torch.Tensor"), Named(_PARAMETER)):
         raise Foreign("a tensor of another type")
-    found = call(function.name, args)
-    assert isinstance(found, Described)
-    return found
+    tensor = call(function.name, args)
+    assert isinstance(tensor, Described)
+    return tensor
 
 
 def _ordered(_: Call, *args: Any) -> dict[Any, Any]:

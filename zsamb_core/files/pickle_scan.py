@@ -82,19 +82,19 @@ class _Machine:
             raise Oversized(f"it has more than {STEPS:,} instructions")
 
     def pop(self) -> Any:
-        found = self.stack.pop()
-        if found is _MARK:
+        value = self.stack.pop()
+        if value is _MARK:
             raise Damaged("it ends in the middle")
-        return found
+        return value
 
     def popped(self) -> list[Any]:
         """All behind the last mark."""
         at = len(self.stack) - 1
         while self.stack[at] is not _MARK:
             at -= 1
-        found = self.stack[at + 1 :]
+        values = self.stack[at + 1 :]
         del self.stack[at:]
-        return found
+        return values
 
     def put(self, pairs: Iterable[tuple[Any, Any]]) -> None:
         target = self.stack[-1]
@@ -113,10 +113,10 @@ class _Machine:
             raise Foreign("data of an unknown kind")
         if view not in ([], [None]):
             raise Foreign("a part of another tensor's data")
-        found = Storage(key, count, width)
-        if self.storages.setdefault(key, found).size < found.size:
+        storage = Storage(key, count, width)
+        if self.storages.setdefault(key, storage).size < storage.size:
             raise Oversized("one piece of data is said to have two sizes")
-        return found
+        return storage
 
     def reduce(self) -> None:
         args, function = self.pop(), self.pop()
@@ -154,10 +154,10 @@ _VALUES = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "S
 
 
 def _global(machine: _Machine, value: str) -> None:
-    found = Named(value.replace(" ", "."))
-    if found.name not in KNOWN and width_of(found) is None:
-        raise Foreign(f"the name {found.name}")
-    machine.stack.append(found)
+    named = Named(value.replace(" ", "."))
+    if named.name not in KNOWN and width_of(named) is None:
+        raise Foreign(f"the name {named.name}")
+    machine.stack.append(named)
 
 
 def _persistent(machine: _Machine, _: Any) -> None:

@@ -41,9 +41,9 @@ def described(path: Path) -> Any:
     for more memory than it has bytes.
     """
     with reading(path), path.open("rb") as file:
-        found = _zipped(file) if _is_zip(file) else _legacy(file)
-        _refuse_sharing(found)
-        return found.tree
+        content = _zipped(file) if _is_zip(file) else _legacy(file)
+        _refuse_sharing(content)
+        return content.tree
 
 
 def load(path: Path, mapped: bool = False) -> Any:
@@ -63,10 +63,10 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # damaged files fail in many ways
-        said = str(error).lower()
+        message = str(error).lower()
         foreign = isinstance(error, Foreign) or (
             isinstance(error, pickle.UnpicklingError)
-            and ("unsupported global" in said or "unsupported class" in said)
+            and ("unsupported global" in message or "unsupported class" in message)
         )
         if foreign:
             what = f" ({short(error)})" if isinstance(error, Foreign) else ""
@@ -108,11 +108,11 @@ def _zipped(file: BinaryIO) -> Scanned:
             if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
                 raise Damaged("compressed")
         with archive.open(known[f"{root}/data.pkl"]) as stream:
-            found = scan(io.BytesIO(stream.read(PICKLE)))
-    for key, storage in found.storages.items():
+            content = scan(io.BytesIO(stream.read(PICKLE)))
+    for key, storage in content.storages.items():
         if known[f"{root}/data/{key}".lower()].file_size < storage.size:
             raise Oversized("a tensor is larger than its data")
-    return found
+    return content
 
 
 def _refuse_other_directories(file: BinaryIO) -> int:
@@ -149,21 +149,21 @@ def _legacy(file: BinaryIO) -> Scanned:
     if scan(stream).tree != LEGACY:
         raise Damaged("it does not begin as torch.save does")
     scan(stream), scan(stream)  # the format's version, and the machine's
-    found = scan(stream)
+    content = scan(stream)
     keys = scan(stream).tree
-    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(found.storages):
+    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(content.storages):
         raise Damaged("its list of data is another's")
     # Eight bytes before each tell its length.
-    if sum(s.size + 8 for s in found.storages.values()) > size - stream.tell():
+    if sum(s.size + 8 for s in content.storages.values()) > size - stream.tell():
         raise Oversized("its tensors are larger than the file")
-    return found
+    return content
 
 
-def _refuse_sharing(found: Scanned) -> None:
+def _refuse_sharing(content: Scanned) -> None:
     """Tied weights share their data; hundreds of tensors do not."""
-    there = sum(storage.size for storage in found.storages.values())
-    said = sum(tensor.size for _, tensor in flat(found.tree) if tensor.whole)
-    if said > 4 * there:
+    there = sum(storage.size for storage in content.storages.values())
+    claimed = sum(tensor.size for _, tensor in flat(content.tree) if tensor.whole)
+    if claimed > 4 * there:
         raise Oversized("a few numbers are said to be many")
 
 
@@ -174,14 +174,14 @@ def flat(tree: Any) -> Iterator[tuple[str, Any]]:
     left = NAMES
     waiting: list[tuple[str, Any, int]] = [("", tree, 0)]
     while waiting:
-        prefix, found, depth = waiting.pop()
-        if isinstance(found, (torch.Tensor, Described)):
-            yield prefix, found
-        elif isinstance(found, dict) and depth < DEPTH:
-            left -= len(found) * (1 + len(prefix) // 100)
+        prefix, value, depth = waiting.pop()
+        if isinstance(value, (torch.Tensor, Described)):
+            yield prefix, value
+        elif isinstance(value, dict) and depth < DEPTH:
+            left -= len(value) * (1 + len(prefix) // 100)
             if left < 0:
                 raise Oversized(f"it has more than {NAMES:,} names")
-            items = reversed(found.items())
+            items = reversed(value.items())
             waiting += [(f"{prefix}.{k}" if prefix else str(k), v, depth + 1) for k, v in items]
 
 

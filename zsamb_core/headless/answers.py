@@ -113,10 +113,10 @@ def is_queued(answer: Any, prompt_id: str) -> bool:
 
 def record(answer: Any, prompt_id: str) -> dict[str, Any] | None:
     """A run's record, None while the server has none."""
-    found = _object(answer).get(prompt_id)
-    if found is None and prompt_id in answer:
+    run = _object(answer).get(prompt_id)
+    if run is None and prompt_id in answer:
         raise Odd(quoted(answer))
-    return None if found is None else _object(found)
+    return None if run is None else _object(run)
 
 
 def outcome(run: Mapping[str, Any], workflow: Workflow) -> tuple[list[Output], list[Text]]:
@@ -158,10 +158,10 @@ def refusal(answer: Any, workflow: Workflow) -> str:
     else:
         lines = [_words(error) or "The server leaves out a part of the workflow"]
     errors = answer.get("node_errors")
-    for node, found in errors.items() if isinstance(errors, dict) else ():
-        found = found if isinstance(found, dict) else {}
-        label = _labelled(workflow, node, found.get("class_type"))
-        mistakes = found.get("errors")
+    for node, refused in errors.items() if isinstance(errors, dict) else ():
+        refused = refused if isinstance(refused, dict) else {}
+        label = _labelled(workflow, node, refused.get("class_type"))
+        mistakes = refused.get("errors")
         for mistake in mistakes if isinstance(mistakes, list) else ():
             if isinstance(mistake, dict):
                 words = (_words(mistake.get(k)) for k in ("message", "details"))
@@ -202,11 +202,11 @@ def _file(node: str, kind: str, item: dict[str, Any]) -> Output:
 
 
 def _texts(items: list[Any]) -> list[str]:
-    found = [item for item in items if isinstance(item, str)]
+    texts = [item for item in items if isinstance(item, str)]
     # The host takes a text that a node gave without a list around it apart into its characters.
-    if len(found) > 1 and all(len(item) == 1 for item in found):
-        found = ["".join(found)]
-    return [item for item in found if item.strip()]
+    if len(texts) > 1 and all(len(item) == 1 for item in texts):
+        texts = ["".join(texts)]
+    return [item for item in texts if item.strip()]
 
 
 def _order(node: str) -> tuple[bool, int, str]:

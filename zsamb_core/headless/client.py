@@ -265,9 +265,9 @@ class Client:
         """A run's record; the host files it a moment after it says that the run is over."""
         path, deadline = f"/history/{quote(prompt_id, safe='')}", time.monotonic() + FILING
         while True:
-            found = await self._json("GET", path, lambda answer: answers.record(answer, prompt_id))
-            if found is not None or time.monotonic() > deadline:
-                return found
+            run = await self._json("GET", path, lambda answer: answers.record(answer, prompt_id))
+            if run is not None or time.monotonic() > deadline:
+                return run
             await asyncio.sleep(0.1)
 
     async def _json(self, method: str, path: str, read: Callable[[Any], T], **what: Any) -> T:

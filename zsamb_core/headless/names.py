@@ -43,9 +43,9 @@ def sent_name(name: str) -> str:
 
 def label(text: str) -> str:
     """A title or prefix as a part of a file's name: no blanks, no dots, not long."""
-    kept = without_unfit(unicodedata.normalize("NFC", text))
-    kept = re.sub(r"""[\s<>:"'`/\\|?*.,;&$!(){}\[\]#%~^=-]+""", "-", kept)
-    return kept.encode()[:LABEL].decode(errors="ignore").strip("-_")
+    words = without_unfit(unicodedata.normalize("NFC", text))
+    words = re.sub(r"""[\s<>:"'`/\\|?*.,;&$!(){}\[\]#%~^=-]+""", "-", words)
+    return words.encode()[:LABEL].decode(errors="ignore").strip("-_")
 
 
 def suffix(name: str) -> str:

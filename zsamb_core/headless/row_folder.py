@@ -160,13 +160,13 @@ def _record(folder: Path) -> dict[str, Any]:
     if about.st_size > LARGEST_RECORD:
         raise Damaged(f"{about.st_size} bytes")
     try:
-        found = read_json(path.read_bytes())
+        record = read_json(path.read_bytes())
     except ValueError as error:
         raise Damaged(f"not JSON: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(record, dict):
         raise Damaged("no object in it")
-    _files(folder, found)
-    return found
+    _files(folder, record)
+    return record
 
 
 def _files(folder: Path, record: dict[str, Any]) -> list[tuple[Path, int]]:

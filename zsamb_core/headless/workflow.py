@@ -24,19 +24,19 @@ class WorkflowError(ValueError):
 def read_workflow(path: Path) -> Workflow:
     """Read a workflow from a .json file. Raises WorkflowError for what is not one in the API format."""
     try:
-        found = read_json(path.read_bytes())
+        nodes = read_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise WorkflowError(
             f"{path}: not a JSON file that can be read ({error}). Expected a workflow in the API format."
         ) from error
-    if isinstance(found, dict) and isinstance(found.get("nodes"), list):
+    if isinstance(nodes, dict) and isinstance(nodes.get("nodes"), list):
         raise WorkflowError(
             f"{path}: a workflow as the canvas saves it, expected one in the API format. Open it in ComfyUI"
             " and export it with File > Export (API)."
         )
-    if not isinstance(found, dict) or not found:
-        raise WorkflowError(f"{path}: found {_kind(found)}, expected an object of nodes by id (API format).")
-    for key, node in found.items():
+    if not isinstance(nodes, dict) or not nodes:
+        raise WorkflowError(f"{path}: found {_kind(nodes)}, expected an object of nodes by id (API format).")
+    for key, node in nodes.items():
         if (
             not isinstance(node, dict)
             or not isinstance(node.get("class_type"), str)
@@ -46,7 +46,7 @@ def read_workflow(path: Path) -> Workflow:
                 f"{path}: node {key!r} lacks class_type or inputs, expected a workflow in the API format"
                 " (File > Export (API))."
             )
-    return found
+    return nodes
 
 
 def title(workflow: Workflow, node: str) -> str:
@@ -141,10 +141,10 @@ def find_picture_input(workflow: Workflow, node: str) -> str:
     named = _named(workflow, node)
     if not named:
         raise WorkflowError(f"{node}: no node of the workflow has this id or title. {choice}")
-    found = _only(named, node)
-    if found not in takers:
-        raise WorkflowError(f"{node}: this node ({title(workflow, found)}) takes no picture file. {choice}")
-    return found
+    taker = _only(named, node)
+    if taker not in takers:
+        raise WorkflowError(f"{node}: this node ({title(workflow, taker)}) takes no picture file. {choice}")
+    return taker
 
 
 def check_inputs(
@@ -160,10 +160,10 @@ def check_inputs(
         if info[node["class_type"]] is None
     ]
     for key, name in inputs:
-        found = workflow[key]["inputs"][name]
+        value = workflow[key]["inputs"][name]
         for spec in _specs(info[workflow[key]["class_type"]], name):
-            if expected := _outside(found, spec):
-                wrong.append(f"{name} of node {key} ({title(workflow, key)}) is {quoted(found)}, {expected}")
+            if expected := _outside(value, spec):
+                wrong.append(f"{name} of node {key} ({title(workflow, key)}) is {quoted(value)}, {expected}")
     return wrong
 
 

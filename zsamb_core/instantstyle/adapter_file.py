@@ -115,10 +115,10 @@ def open_adapter(path: str | Path) -> Adapter:
     """
     path = Path(path)
     with open_tensors(path) as tensors:
-        found = {name: (tensor.shape, tensor.floating) for name, tensor in tensors.items()}
+        headers = {name: (tensor.shape, tensor.floating) for name, tensor in tensors.items()}
     stored: dict[str, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
-    for name, (shape, floating) in found.items():
+    for name, (shape, floating) in headers.items():
         prefix = next((p for p in PREFIXES if name.startswith(p)), None)
         if prefix is None:
             continue  # a training checkpoint carries the UNet too
@@ -137,7 +137,7 @@ def open_adapter(path: str | Path) -> Adapter:
     projection = {n.removeprefix("image_proj."): s for n, s in shapes.items() if n.startswith("image_proj.")}
     attention = {n.removeprefix("ip_adapter."): s for n, s in shapes.items() if n.startswith("ip_adapter.")}
     if not projection or not attention:
-        some = ", ".join(short(name) for name in sorted(found)[:3]) or "no tensor"
+        some = ", ".join(short(name) for name in sorted(headers)[:3]) or "no tensor"
         raise ValueError(
             f"{path.name} is not an IP-Adapter: found {some} and so on, expected tensors image_proj.* and"
             " ip_adapter.* (or image_proj_model.* and adapter_modules.*). SDXL's are in"

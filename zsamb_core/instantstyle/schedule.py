@@ -35,11 +35,11 @@ class Window:
 def parse_curve(text: str) -> tuple[float, ...]:
     """Numbers between commas or spaces; nothing is 1. Raises ValueError for anything else."""
     try:
-        found = words(text)
+        factors = words(text)
     except ValueError as error:
         raise ValueError(f"weight_curve: {error}") from error
     numbers = []
-    for word in found:
+    for word in factors:
         try:
             number = float(word)
         except ValueError:

@@ -97,12 +97,12 @@ class StyleEmbeds:
 
     def counted(self) -> "StyleEmbeds":
         """Without the images of weight 0."""
-        kept = [i for i, w in enumerate(self.weights) if w > 0]
+        counting = [i for i, w in enumerate(self.weights) if w > 0]
         return replace(
             self,
-            pooled=self.pooled[kept],
-            hidden=self.hidden[kept],
-            weights=tuple(self.weights[i] for i in kept),
+            pooled=self.pooled[counting],
+            hidden=self.hidden[counting],
+            weights=tuple(self.weights[i] for i in counting),
         )
 
     def _comfy_cache_tensors(self) -> list[torch.Tensor]:

@@ -76,9 +76,9 @@ def project_images(
     length = max(len(t) for t in tokens)
     sized = [lengthened(t, b, length) for t, b in zip(tokens, biases, strict=True)]
     numbers = {layer: keys[layer] for layer in structure if layer in weights}
-    found = keys_and_values(adapter, torch.stack([t for t, _ in sized]), list(numbers.values()))
+    projected = keys_and_values(adapter, torch.stack([t for t, _ in sized]), list(numbers.values()))
     image, empty = (
-        Seen({layer: (found[n][0][i], found[n][1][i]) for layer, n in numbers.items()}, sized[i][1])
+        Seen({layer: (projected[n][0][i], projected[n][1][i]) for layer, n in numbers.items()}, sized[i][1])
         for i in range(2)
     )
     return StyleImages(image, empty, {layer: weights[layer] for layer in numbers})

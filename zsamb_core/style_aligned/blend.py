@@ -34,17 +34,17 @@ def blend(latents: torch.Tensor, weights: Sequence[float], method: Method) -> to
     with `as_coded` alone.
     """
     shares = counted(weights, len(latents))
-    kept = [i for i, w in enumerate(shares) if w > 0]
-    if len(kept) == 1:
-        return latents[kept[0]].clone()
-    chosen = latents[kept]
-    found = method(chosen.double(), [shares[i] for i in kept])
-    if not bool(found.isfinite().all()) and bool(chosen.isfinite().all()):
+    counting = [i for i, w in enumerate(shares) if w > 0]
+    if len(counting) == 1:
+        return latents[counting[0]].clone()
+    chosen = latents[counting]
+    blended = method(chosen.double(), [shares[i] for i in counting])
+    if not bool(blended.isfinite().all()) and bool(chosen.isfinite().all()):
         raise ValueError(
             "the blend has values that are not numbers, as the original code has for references that are"
             " alike or have flat rows. Use another method than as_coded."
         )
-    return found.to(latents.dtype)
+    return blended.to(latents.dtype)
 
 
 def linear(latents: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
@@ -65,11 +65,11 @@ def slerp(latents: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
     with its part of the weights so far. From three on the order counts. No blend of two is longer than the
     longer one, which the formula alone would be for nearly opposite latents of unlike norms.
     """
-    found, total = latents[0], weights[0]
+    blended, total = latents[0], weights[0]
     for z, w in zip(latents[1:], weights[1:], strict=True):
         total += w
-        found = _slerp(found, z, w / total)
-    return found
+        blended = _slerp(blended, z, w / total)
+    return blended
 
 
 def karcher(latents: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
@@ -103,12 +103,12 @@ def as_coded(latents: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
     enters already multiplied by its weight, each further one with its raw weight as t, and angles are those
     of single rows of the latent, unguarded. Half and half becomes about 33 to 67.
     """
-    found = weights[0] * latents[0]
+    blended = weights[0] * latents[0]
     for z, t in zip(latents[1:], weights[1:], strict=True):
-        a, b = (x / x.norm(dim=-1, keepdim=True) for x in (found, z))
+        a, b = (x / x.norm(dim=-1, keepdim=True) for x in (blended, z))
         angle = (a * b).sum(-1, keepdim=True).acos()
-        found = (((1 - t) * angle).sin() * found + (t * angle).sin() * z) / angle.sin()
-    return found
+        blended = (((1 - t) * angle).sin() * blended + (t * angle).sin() * z) / angle.sin()
+    return blended
 
 
 METHODS: dict[str, Method] = {
@@ -136,9 +136,9 @@ def _slerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
     if math.pi - angle < NEARLY:
         turned = math.cos(t * math.pi) * u + math.sin(t * math.pi) * _perpendicular(u)
         return ((1 - t) * norm_a + t * norm_b) * turned
-    found = (math.sin((1 - t) * angle) * a + math.sin(t * angle) * b) / math.sin(angle)
+    between = (math.sin((1 - t) * angle) * a + math.sin(t * angle) * b) / math.sin(angle)
     # Of nearly opposite latents of unlike norms the formula grows without bound; the longer one is enough.
-    return found * min(1.0, max(norm_a, norm_b) / max(float(found.norm()), 1e-300))
+    return between * min(1.0, max(norm_a, norm_b) / max(float(between.norm()), 1e-300))
 
 
 def _angle(u: torch.Tensor, v: torch.Tensor) -> float:

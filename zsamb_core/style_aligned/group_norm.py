@@ -48,11 +48,11 @@ def pool(own: GroupStatistics, others: Sequence[tuple[GroupStatistics, float]]) 
     return GroupStatistics(mean, variance, own.pixels)
 
 
-def group_norm(x: Tensor, given: GroupStatistics, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+def group_norm(x: Tensor, statistics: GroupStatistics, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """Group normalisation of ``x`` (B, C, h, w) with statistics from elsewhere, as one affine map per row
     and channel.
     """
-    per_group = x.shape[1] // given.mean.shape[1]
-    spread = torch.rsqrt(given.variance + eps).repeat_interleave(per_group, 1) * weight.float()
-    offset = bias.float() - given.mean.repeat_interleave(per_group, 1) * spread
+    per_group = x.shape[1] // statistics.mean.shape[1]
+    spread = torch.rsqrt(statistics.variance + eps).repeat_interleave(per_group, 1) * weight.float()
+    offset = bias.float() - statistics.mean.repeat_interleave(per_group, 1) * spread
     return torch.addcmul(offset[..., None, None], x.float(), spread[..., None, None]).to(x.dtype)

@@ -68,11 +68,11 @@ def caption_all(model: ContextModel, images, prefix: str, length: int, beams: in
     pictures = as_pictures(images)
     to_device(model.patcher)
     progress = comfy.utils.ProgressBar(len(pictures))
-    found = []
+    captions = []
     for part in model.model.captions(pictures, prefix, length, beams, stop_if_asked):
-        found += [caption.as_sentence(text) for text in part]
+        captions += [caption.as_sentence(text) for text in part]
         progress.update(len(part))
-    return found
+    return captions
 
 
 def transcribe_all(
@@ -83,8 +83,8 @@ def transcribe_all(
     to_device(model.patcher)
     seconds = [len(track) / speech.RATE for track, _ in recordings]
     progress = comfy.utils.ProgressBar(sum(seconds))
-    found = []
-    for i, (track, said) in enumerate(recordings):
+    transcripts = []
+    for i, (track, notes) in enumerate(recordings):
         before = sum(seconds[:i])
         one = speech.transcribe(
             model.model,
@@ -94,16 +94,16 @@ def transcribe_all(
             stop_if_asked,
             lambda heard, before=before: progress.update_absolute(before + heard),
         )
-        found.append(replace(one, warnings=[*said, *one.warnings]))
+        transcripts.append(replace(one, warnings=[*notes, *one.warnings]))
         progress.update_absolute(before + seconds[i])
-    return found
+    return transcripts
 
 
 @dataclass(frozen=True)
 class Heard:
-    """``found``: matches by set, the nearest first; none, and a warning, for silence."""
+    """``matches``: by set, the nearest first; none, and a warning, for silence."""
 
-    found: dict[str, list[Match]]
+    matches: dict[str, list[Match]]
     warnings: list[str]
 
 
@@ -114,29 +114,29 @@ def listen_all(model: ContextModel, audio, sets: dict[str, LabelSet]) -> list[He
     to_device(model.patcher)
     counts = [len(windows(track, music.window)) for track, _ in recordings]
     progress = comfy.utils.ProgressBar(sum(counts))
-    found = []
-    for i, (track, said) in enumerate(recordings):
+    heard = []
+    for i, (track, notes) in enumerate(recordings):
         if silent := silence(track, music.rate):
-            found.append(Heard({}, [*said, silent]))
+            heard.append(Heard({}, [*notes, silent]))
         else:
             parts = []
             for part in embed_track(music, track):
                 stop_if_asked()
                 parts.append(part)
                 progress.update(1)
-            found.append(Heard(matches(music, torch.stack(parts), sets), list(said)))
+            heard.append(Heard(matches(music, torch.stack(parts), sets), list(notes)))
         progress.update_absolute(sum(counts[: i + 1]))  # silent windows are not heard
-    return found
+    return heard
 
 
 def summarise_all(model: ContextModel, texts: list[str]) -> list[str]:
     to_device(model.patcher)
     progress = comfy.utils.ProgressBar(len(texts))
-    found = []
+    summaries = []
     for text in model.model.summaries(texts, stop_if_asked):
-        found.append(text)
+        summaries.append(text)
         progress.update(1)
-    return found
+    return summaries
 
 
 def tracks_of(audio, rate: int) -> list[Track]:

@@ -14,13 +14,13 @@ from .user_files import user_file
 KEY = "OPENWEATHERMAP_API_KEY"
 KEY_FILE = "openweathermap.key"
 MOST = 1024  # bytes of a key's file
-KEPT = 64  # places
-_cache: dict[tuple[str, str], "Kept"] = {}
+MOST_PLACES = 64
+_cache: dict[tuple[str, str], "Answer"] = {}
 _asked: dict[tuple[str, str], float] = {}
 
 
 @dataclass(frozen=True)
-class Kept:
+class Answer:
     """``at``: seconds since the epoch; ``stamp``: what the host was told to know the answer by."""
 
     weather: Weather
@@ -28,25 +28,25 @@ class Kept:
     stamp: float
 
 
-def kept(service: str, place: str, minutes: float) -> Kept | None:
+def cached(service: str, place: str, minutes: float) -> Answer | None:
     """What was asked for no longer ago than that."""
-    found = _cache.get((service, place))
-    return found if found is not None and time.time() - found.at < 60 * minutes else None
+    answer = _cache.get((service, place))
+    return answer if answer is not None and time.time() - answer.at < 60 * minutes else None
 
 
 def stamp(service: str, place: str, minutes: float) -> float:
     """The same number as long as the answer is kept, and for the run that asks for it."""
-    if (found := kept(service, place, minutes)) is not None:
-        return found.stamp
+    if (answer := cached(service, place, minutes)) is not None:
+        return answer.stamp
     now = time.time()
     remember(_asked, (service, place), now)
     return now
 
 
 def remember(table: dict, key: tuple[str, str], value) -> None:
-    """As the newest of ``KEPT`` entries at most."""
+    """As the newest of ``MOST_PLACES`` entries at most."""
     table.pop(key, None)
-    while len(table) >= KEPT:
+    while len(table) >= MOST_PLACES:
         table.pop(next(iter(table)))
     table[key] = value
 
@@ -73,10 +73,10 @@ def key_for(service: str) -> str | None:
     return key
 
 
-async def weather_of(service: str, place: str, minutes: float, timeout: float) -> Kept:
+async def weather_of(service: str, place: str, minutes: float, timeout: float) -> Answer:
     """From the cache or the service. Raises what `zsamb_core.context.weather_services.current` does."""
-    if (found := kept(service, place, minutes)) is not None:
-        return found
+    if (answer := cached(service, place, minutes)) is not None:
+        return answer
     asked = asyncio.ensure_future(current(service, place, key_for(service), timeout))
     try:
         while not asked.done():
@@ -85,6 +85,6 @@ async def weather_of(service: str, place: str, minutes: float, timeout: float) -
     finally:
         asked.cancel()
     now = time.time()
-    found = Kept(asked.result(), now, _asked.pop((service, place), now))
-    remember(_cache, (service, place), found)
-    return found
+    answer = Answer(asked.result(), now, _asked.pop((service, place), now))
+    remember(_cache, (service, place), answer)
+    return answer

@@ -19,7 +19,7 @@ from ....zsamb_core.layers import Layer
 from ..batch_part import rows_of
 from ..model_parts import PART
 from ..outliving import outliving
-from ..sampling_run import KEY, SamplingRun, chunk_names, repeats, watch, watchers
+from ..sampling_run import KEY, SamplingRun, chunk_names, follow_runs, repeats, run_wrappers
 from ..style_aligned.call import STYLE_IMAGES as IMAGES
 from ..style_aligned.call import uncompiled
 
@@ -31,7 +31,7 @@ def with_images(model, images: StyleImages):
     clone = model.clone()
     options = clone.model_options["transformer_options"]
     clone.model_options["transformer_options"] = {**options, IMAGES: [*options.get(IMAGES, []), images]}
-    watch(clone, NODE)
+    follow_runs(clone, NODE)
     if IMAGES not in clone.wrappers.get(WrappersMP.APPLY_MODEL, {}):
         clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, IMAGES, apply_with_images)
     return clone
@@ -40,7 +40,7 @@ def with_images(model, images: StyleImages):
 def as_hooks(images: StyleImages) -> comfy.hooks.HookGroup:
     """``images`` for the conditioning that the hooks are set on, and no other. The wrappers act on all."""
     hooks = comfy.hooks.HookGroup()
-    wrappers = {kind: {KEY: [wrapper]} for kind, wrapper in watchers(NODE).items()}
+    wrappers = {kind: {KEY: [wrapper]} for kind, wrapper in run_wrappers(NODE).items()}
     wrappers[WrappersMP.APPLY_MODEL] = {IMAGES: [apply_with_images]}
     scopes = comfy.hooks.EnumHookScope
     hooks.add(comfy.hooks.TransformerOptionsHook({"wrappers": wrappers}, scopes.AllConditioning))

@@ -65,13 +65,13 @@ def embed(judge: Judge, images: dict[str, torch.Tensor], preprocessing: str) -> 
     pictures = [picture for name, image in images.items() for picture in as_pictures(image, name)]
     to_device(judge.patcher)
     progress = comfy.utils.ProgressBar(len(pictures)) if len(pictures) > AT_ONCE else None
-    found = []
+    embeds = []
     for part in embed_all(judge.vision, pictures, preprocessing):
         stop_if_asked()
-        found.append(part)
+        embeds.append(part)
         if progress:
             progress.update(len(part))
-    return torch.cat(found)
+    return torch.cat(embeds)
 
 
 def embed_texts(judge: Judge, texts: list[str], node: str) -> tuple[torch.Tensor, list[dict[str, int]]]:

@@ -13,7 +13,7 @@ from ....zsamb_core.style_aligned.adain import Statistics, adain, adain_regions,
 from ....zsamb_core.style_aligned.attention import Part, shared_attention, shared_by_all
 from ....zsamb_core.style_aligned.group_norm import group_norm, group_statistics, pool
 from ....zsamb_core.style_aligned.options import AdaIN
-from ..outliving import kept, outliving
+from ..outliving import for_keeps, outliving
 from .call import CALL, LayerFeatures, Recording, Sharing
 
 PROJECTIONS = ("queries", "keys", "values")
@@ -57,11 +57,11 @@ def attend(q, k, v, extra):
 def layer_features(q, k, v, wanted: AdaIN | None) -> LayerFeatures:
     """What one reference's row leaves behind, (M, C) each."""
     with outliving():
-        found = [
+        per_projection = [
             statistics(x) if wanted is not None and getattr(wanted, name) else None
             for x, name in zip((q, k, v), PROJECTIONS, strict=True)
         ]
-    return LayerFeatures(kept(k), kept(v), *found)
+    return LayerFeatures(for_keeps(k), for_keeps(v), *per_projection)
 
 
 def with_references(call: Sharing, layer, q, k, v, extra, plain):

@@ -22,7 +22,7 @@ from comfy.samplers import encode_model_conds
 from ....zsamb_core.style_aligned.options import StyleOptions
 from ....zsamb_core.style_aligned.reference import Reference, normalised_weights
 from ..batch_part import PICTURES, numbered, rows_of
-from ..sampling_run import watch
+from ..sampling_run import follow_runs
 from ..sdxl import attention_blocks, require_additive_noise, require_sdxl
 from .call import RUN, STYLE_IMAGES, Run, apply_with_references
 from .layers import attend, group_norms, shared_group_norm
@@ -49,7 +49,7 @@ def with_style(model, node: str, **changes):
         refuse_foreign_attention(options, blocks, node)
         for name, number in blocks:
             clone.set_model_attn1_replace(attend, name, number)
-        watch(clone, node)
+        follow_runs(clone, node)
         clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, OPTIONS, sample_in_style)
         clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, OPTIONS, count_references)
         clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, OPTIONS, apply_with_references)

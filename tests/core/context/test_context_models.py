@@ -175,16 +175,18 @@ def test_a_window_is_encoded_once(tiny, monkeypatch):
 
 def test_rounds_are_said():
     rounds = Rounds()
-    assert rounds.said() == []
+    assert rounds.notes() == []
     rounds.begin(anew=False)
-    assert rounds.said() == []
+    assert rounds.notes() == []
     rounds.begin(anew=True)
-    assert rounds.said()[0].startswith("the text of the recording was sampled anew (at most 1 times): it was")
+    assert rounds.notes()[0].startswith(
+        "the text of the recording was sampled anew (at most 1 times): it was"
+    )
     rounds.begin(anew=False)
     rounds.begin(anew=False)
     rounds.begin(anew=True)
     rounds.begin(anew=True)
-    assert rounds.said()[0].startswith("the text of 2 of 3 windows was sampled anew (at most 2 times)")
+    assert rounds.notes()[0].startswith("the text of 2 of 3 windows was sampled anew (at most 2 times)")
 
 
 @pytest.mark.parametrize("seconds", [30, 45])

@@ -70,8 +70,8 @@ def chosen_sets(text: str, known: dict[str, LabelSet]) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in known]
     if unknown or not names:
-        found = f"names {unknown[0]!r}" if unknown else "is empty"
-        raise ValueError(f"sets {found}, expected some of {', '.join(known)}, with commas between")
+        problem = f"names {unknown[0]!r}" if unknown else "is empty"
+        raise ValueError(f"sets {problem}, expected some of {', '.join(known)}, with commas between")
     return names
 
 

@@ -244,8 +244,8 @@ class CLIPScore(io.ComfyNode):
                     " all"
                 )
             texts, cut = embed_texts(vision_model, lines, node)
-            found = cosines(embed(vision_model, {"images": images}, preprocessing), texts)
-        own = found[:, 0] if len(lines) == 1 else found.diagonal()
+            similarity = cosines(embed(vision_model, {"images": images}, preprocessing), texts)
+        own = similarity[:, 0] if len(lines) == 1 else similarity.diagonal()
         report = {
             "model": vision_model.name,
             "preprocessing": preprocessing,

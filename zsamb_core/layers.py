@@ -81,12 +81,13 @@ def published_order(layers: Iterable[Layer]) -> list[Layer]:
 def left_alone(layers: Iterable[Layer], level: float) -> frozenset[Layer]:
     """The layers that ``only_self_level`` leaves with plain self-attention.
 
-    As published: 0 none, 1 all; up to .5, with ``n = floor(level * L)`` of L layers, every
-    ``floor(L / n)``-th from the first; above .5 the complement of what ``1 - level`` leaves alone. So the
-    share is quantised: of SDXL's 70 layers, .3 leaves 24 and both .4 and .5 leave 35. Two things differ from
-    the published code: a level that is less than one layer leaves none alone (there it divides by zero), and
-    products such as ``(1 - .9) * 70`` that miss a whole number by rounding count as it. Raises ValueError
-    outside 0 to 1.
+    As published: 0 leaves none alone, 1 all. Up to .5, with ``n = floor(level * L)`` of L layers, it is every
+    ``floor(L / n)``-th layer from the first; above .5, those that ``1 - level`` does not leave alone. So the
+    number comes in steps: of SDXL's 70 layers, .3 leaves 24 alone, and both .4 and .5 leave 35.
+
+    Two things differ from the published code. A level of less than one layer leaves none alone; there it
+    divides by zero. Products that miss a whole number by rounding, such as ``(1 - .9) * 70``, count as that
+    number. Raises ValueError outside 0 to 1.
     """
     order = published_order(layers)
     if not 0 <= level <= 1:

@@ -37,5 +37,5 @@ def _eight_bits(image: Image.Image, kind: str | None) -> Image.Image:
 
 
 def _unreadable(path: str | Path, error: Exception) -> str:
-    told = str(error) or type(error).__name__
-    return f"{path} cannot be read as a picture ({told}). Save it again, or take it out."
+    reason = str(error) or type(error).__name__
+    return f"{path} cannot be read as a picture ({reason}). Save it again, or take it out."

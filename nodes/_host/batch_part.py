@@ -1,8 +1,8 @@
 """Which pictures of a set a run draws.
 
-The host tells a model nothing of a LATENT's ``batch_index``, but draws its noise by it: each row has the
-noise that its picture has in the whole batch. So that noise, made again from the run's seed, says which
-pictures the rows are: after Rebatch Latents, Latent From Batch and Repeat Latent Batch, in any sampler that
+A model does not see a LATENT's ``batch_index``, but the host draws noise by it: each row gets the noise that
+its picture has in the whole batch. Noise drawn again from the run's seed therefore tells which pictures the
+rows are. This works after Rebatch Latents, Latent From Batch and Repeat Latent Batch, with any sampler that
 adds the host's own noise.
 """
 
@@ -38,8 +38,8 @@ def pictures_of(noise: torch.Tensor, seed: int | None) -> tuple[int, ...] | None
 
 
 def rows_of(values: torch.Tensor, pictures: tuple[int, ...] | None, batch: int) -> torch.Tensor:
-    """Of ``values``, one for each picture of a set, those of the ``batch`` pictures drawn; as it is where it
-    is one for all, one for each of the batch, or of another number.
+    """The rows of ``values``, one for each picture of a set, that belong to the ``batch`` pictures drawn.
+    Unchanged where there is one row for all, one for each of the batch, or another number.
     """
     if len(values) in (1, batch) or pictures is None or max(pictures) >= len(values):
         return values
@@ -49,8 +49,8 @@ def rows_of(values: torch.Tensor, pictures: tuple[int, ...] | None, batch: int) 
 def pick_prompts(conds: dict, pictures: tuple[int, ...] | None, batch: int, node: str) -> None:
     """Give a run's cond entries, its own copies, the rows of the pictures that it draws.
 
-    An entry with as many rows as the batch stays as it is: it was made for the batch. Others count for the
-    whole set, and repeat where that is larger, as the host repeats them.
+    An entry with as many rows as the batch stays as it is: it was made for the batch. The rows of others are
+    the whole set's; a larger set repeats them, as the host does.
     """
     remarks: dict[str, int] = {}
     for entry in (entry for entries in conds.values() for entry in entries):

@@ -24,7 +24,7 @@ def part_of(values, pictures: list[int], chunks: int, batch: int):
 def without_first(control: dict, chunks: int, batch: int) -> dict:
     """``control`` with residuals of zero for the first picture of each chunk."""
 
-    def kept(residual):
+    def zeroed(residual):
         rows = chunks * batch
         if residual is None or len(residual) not in (1, rows):
             return residual
@@ -32,4 +32,4 @@ def without_first(control: dict, chunks: int, batch: int) -> dict:
         keep[::batch] = 0
         return residual * keep.view(-1, *[1] * (residual.ndim - 1))
 
-    return {key: [kept(residual) for residual in residuals] for key, residuals in control.items()}
+    return {key: [zeroed(residual) for residual in residuals] for key, residuals in control.items()}

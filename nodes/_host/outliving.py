@@ -1,7 +1,7 @@
 """Tensors that are made inside a model's forward and kept beyond it.
 
-Newer hosts record what a model's blocks allocate and use that memory again: what outlives a block must be
-allocated while the recording pauses. Older hosts record nothing.
+Newer hosts record what a model's blocks allocate, and use that memory again. A tensor that outlives a block
+must be allocated while the recording pauses. Older hosts record nothing.
 """
 
 import importlib.util

@@ -1,7 +1,7 @@
-"""What the patches need to know of a sampling run: which cond entry is which, by identity, and its area.
+"""What the patches need to know of a sampling run: each cond entry's name and area, by its identity.
 
-The order in which a guider passes its conds says nothing: DualCFG's first is the negative, PerpNeg's last is
-one too. The names that it gives them do.
+The guider's names for its conds tell which is negative. Their order does not: DualCFG's first is negative,
+and so is PerpNeg's last.
 """
 
 from dataclasses import dataclass, field

@@ -52,8 +52,10 @@ def check_template(template: str) -> None:
     names = _FIELD.findall(template)
     unknown = [name for name in names if name not in SOURCES]
     if unknown or not names:
-        found = f"names {{{unknown[0]}}}" if unknown else "names no source"
-        raise ValueError(f"template {found}, expected some of {', '.join(f'{{{name}}}' for name in SOURCES)}")
+        problem = f"names {{{unknown[0]}}}" if unknown else "names no source"
+        raise ValueError(
+            f"template {problem}, expected some of {', '.join(f'{{{name}}}' for name in SOURCES)}"
+        )
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
@@ -80,8 +82,8 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
 def unused(template: str, values: Mapping[str, str]) -> list[str]:
     """Sources with a text that is not in the filled template: not named, or in a part that was left out."""
-    kept = [m[1] for m in _PART.finditer(template) if all(values.get(n) for n in _FIELD.findall(m[1]))]
-    named = set(_FIELD.findall(" ".join([_PART.sub(" ", template), *kept])))
+    parts = [m[1] for m in _PART.finditer(template) if all(values.get(n) for n in _FIELD.findall(m[1]))]
+    named = set(_FIELD.findall(" ".join([_PART.sub(" ", template), *parts])))
     return [name for name, text in values.items() if text and name not in named]
 
 

@@ -96,8 +96,10 @@ def read_state(file: Path) -> dict[str, Tensor]:
     ]
     try:
         with torch.serialization.safe_globals(harmless):
-            found = torch_file.load(file)
-        state = torch_file.weights_in(found.get("state_dict", found) if isinstance(found, dict) else found)
+            content = torch_file.load(file)
+        state = torch_file.weights_in(
+            content.get("state_dict", content) if isinstance(content, dict) else content
+        )
     except (torch_file.Unreadable, TypeError) as error:
         why = error.why if isinstance(error, torch_file.Unreadable) else f"{error}."
         raise ValueError(

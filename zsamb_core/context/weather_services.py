@@ -295,8 +295,8 @@ def _object(service: str, body: bytes) -> dict[str, Any]:
 def _reason(body: bytes, key: str | None) -> str:
     """The service's own words, on one short line, without the key."""
     try:
-        found = read_json(body)
-        words = str(found.get("message") or found.get("reason") or "")
+        answer = read_json(body)
+        words = str(answer.get("message") or answer.get("reason") or "")
     except (ValueError, AttributeError):
         return ""
     words = without_key(" ".join(words.split()), key)[:LONGEST]

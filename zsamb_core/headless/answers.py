@@ -81,8 +81,8 @@ def an_object(answer: Any) -> dict[str, Any]:
 
 def node_info(answer: Any, class_type: str) -> dict[str, Any] | None:
     """What the server says of a class of nodes, None if it has none of this name."""
-    found = _object(answer).get(class_type)
-    return None if found is None else _object(found)
+    info = _object(answer).get(class_type)
+    return None if info is None else _object(info)
 
 
 def uploaded(answer: Any) -> str:

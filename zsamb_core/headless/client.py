@@ -293,9 +293,9 @@ class Client:
         except Odd as error:
             raise self._strange(path, str(error)) from error
 
-    def _strange(self, path: str, found: str) -> Refused:
+    def _strange(self, path: str, answer: str) -> Refused:
         return Refused(
-            f"{self.name}{path} answers {found}, expected ComfyUI's JSON. Is this the address of a ComfyUI?"
+            f"{self.name}{path} answers {answer}, expected ComfyUI's JSON. Is this the address of a ComfyUI?"
         )
 
     @asynccontextmanager

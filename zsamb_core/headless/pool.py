@@ -125,8 +125,8 @@ class Pool:
             raise Refused("the workflow ran but saved no file; it needs a node such as Save Image")
         files = [(output, await client.fetch(output)) for output in outputs]
         pictures, texts = keep(job, client.name, files, run.texts)
-        found = [f"{len(p)} {w}{'s' * (len(p) > 1)}" for p, w in ((pictures, "file"), (texts, "text")) if p]
-        say(f"{label}: {', '.join(found)}, {time.monotonic() - start:.1f} s")
+        written = [f"{len(p)} {w}{'s' * (len(p) > 1)}" for p, w in ((pictures, "file"), (texts, "text")) if p]
+        say(f"{label}: {', '.join(written)}, {time.monotonic() - start:.1f} s")
         # A script that takes pictures from stdout finds no texts among them.
         tell(pictures or texts)
 

@@ -172,8 +172,10 @@ def _specs(about: dict[str, Any] | None, name: str) -> list[list[Any]]:
     are not listed under their own names; and what is said in another form than ComfyUI's cannot be checked.
     """
     groups = about.get("input") if about else None
-    found = [g.get(name) for g in groups.values() if isinstance(g, dict)] if isinstance(groups, dict) else []
-    return [spec for spec in found if isinstance(spec, list) and spec]
+    entries = (
+        [g.get(name) for g in groups.values() if isinstance(g, dict)] if isinstance(groups, dict) else []
+    )
+    return [spec for spec in entries if isinstance(spec, list) and spec]
 
 
 def _outside(value: Any, spec: Sequence[Any]) -> str:
@@ -216,8 +218,8 @@ def _named(workflow: Workflow, name: str) -> list[str]:
 
 def _given_title(node: dict[str, Any]) -> str:
     meta = node.get("_meta")
-    found = meta.get("title") if isinstance(meta, dict) else None
-    return found if isinstance(found, str) else ""
+    name = meta.get("title") if isinstance(meta, dict) else None
+    return name if isinstance(name, str) else ""
 
 
 def _only(nodes: list[str], name: str) -> str:

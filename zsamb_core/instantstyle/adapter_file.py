@@ -243,11 +243,13 @@ def resampler_shapes(
     return expected
 
 
-def expect(path: Path, found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:
+def expect(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+) -> None:
     """Raises ValueError for the first tensor of the projector that is missing or of another shape."""
     for name, shape in expected.items():
-        if found.get(name) != shape:
-            what = _by(found[name]) if name in found else "missing"
+        if shapes.get(name) != shape:
+            what = _by(shapes[name]) if name in shapes else "missing"
             raise ValueError(f"{path.name}: image_proj.{name} is {what}, expected {_by(shape)}.")
 
 

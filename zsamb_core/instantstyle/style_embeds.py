@@ -114,8 +114,8 @@ def refuse_pairing(projector: Projector, encoder: Encoder) -> None:
     """Raises ValueError, by name and numbers, unless the encoder is the one that the adapter was trained
     with. Equal numbers are not enough: ViT-H's hidden states have as many channels as bigG's embedding.
     """
-    found = encoder.projection if projector.kind == "base" else encoder.hidden
-    if found != projector.features:
+    channels = encoder.projection if projector.kind == "base" else encoder.hidden
+    if channels != projector.features:
         raise ValueError(
             f"the adapter is made for {wanted(projector)}, and the image encoder is {encoder}. Load the"
             f" encoder it is made for{_file(projector)}, or an adapter made for this encoder."

@@ -138,12 +138,11 @@ def shared_attention(q: Tensor, k: Tensor, v: Tensor, parts: Sequence[Sequence[P
 
 
 def _attend_part(out: Tensor, lse: Tensor, q: Tensor, part: Part, heads: int, width: float) -> Tensor:
-    """Merge the attention of one group's ``q`` (B, N, C) over ``part`` into ``out`` (B, H, N, D). A function
-    of its own, so that one part's attention is gone before the next one's is made.
+    """Merge the attention of one group's ``q`` (B, N, C) over ``part`` into ``out`` (B, H, N, D), and return
+    the union's log-sum-exp. A function of its own frees one part's attention before the next one's is made.
     """
     rows, tokens, _ = q.shape
-    # All targets of a group ask the same reference, so their queries go as one long row: no K or V is
-    # repeated.
+    # A group's targets ask the same reference: as one long row of queries they repeat no K or V.
     queries = split_heads(q.flatten(0, 1)[None], heads)
     k, v = split_heads(part.k[None], heads), split_heads(part.v[None], heads)
     other, other_lse = attention_lse(queries, k, v, width * part.scale)
@@ -159,8 +158,8 @@ def shared_by_all(
     """Full attention share: every row of a group sees the tokens of all its rows (StyleAligned's ablation),
     and ``parts``. Shapes as in `shared_attention`.
 
-    At strength 1 a group is one long row with plain attention, as published. Below, others count ``strength``
-    times: ``(1 - strength) * own + strength * all``, divided by the factor of own.
+    At strength 1 a group is one long row with plain attention, as published. Below 1 the rows weigh ``(1 -
+    strength) * own + strength * all``, here divided by the factor of own.
     """
     groups, rows, tokens, channels = q.shape
     if strength == 1:
@@ -187,8 +186,8 @@ def shared_by_all(
 
 
 def _concatenated(q: Tensor, k: Tensor, v: Tensor, parts: Sequence[Part], heads: int, width: float) -> Tensor:
-    """One group by one fused kernel over concatenated keys, for devices whose kernels keep their
-    log-sum-exp. (B, H, N, D) to (B, N, C).
+    """One group by one fused kernel over concatenated keys, (B, H, N, D) to (B, N, C): for devices whose
+    kernels do not return their log-sum-exp.
     """
     rows, tokens = q.shape[0], q.shape[2]
     keys, values, bias = [k], [v], [q.new_zeros(1, 1, 1, k.shape[2])]

@@ -1,9 +1,8 @@
 """Style images on a model clone, or on a CONDITIONING by hooks, and what they do in a model call.
 
-Nothing is installed in the layers before a call: an APPLY_MODEL wrapper puts the image's attention over the
-call's own attn2 patches, whosever they are and whenever they came, in the layers that have a weight at the
-call's noise level. All other layers stay on the host's own path. The wrapper finds the images in the options,
-where the model's come with the clone and a conditioning's with its hooks.
+An APPLY_MODEL wrapper adds the image's attention for one call, in the layers that have a weight at its noise
+level, on top of the attn2 patches that the call has from anyone. Other layers stay on the host's own path.
+The wrapper reads the images from the options: a model's come with the clone, a conditioning's with its hooks.
 """
 
 from dataclasses import dataclass
@@ -58,7 +57,7 @@ def _apply_with_images(
     executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs
 ):
     images: list[StyleImages] = transformer_options.get(IMAGES, [])
-    # Wrappers of the model's and of a hook's may both be here: the first one takes the images.
+    # The model and a hook may both have brought this wrapper: the first one takes the images.
     options = {key: value for key, value in transformer_options.items() if key != IMAGES}
     layers: dict[Layer, list[tuple[StyleImages, float]]] = {}
     if images:
@@ -150,7 +149,7 @@ class Call:
         mask = self.placed(key, make)
         if drawn is None or within is not None:
             return mask
-        # This call is of all pictures, and was parted further in.
+        # This call was of all pictures; the model's inner call is of some.
         return mask.unflatten(0, (len(self.names), -1))[:, list(drawn)].flatten(0, 1)
 
     def chunk_mask(self, images: StyleImages, uuid) -> torch.Tensor:

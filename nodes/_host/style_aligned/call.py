@@ -1,10 +1,10 @@
-"""One model call: run the references through the model first, then let the targets' layers read what those
-saw.
+"""One model call: the references go through the model first, and the targets' layers then read what they
+left there.
 
-References never share a batch with the targets. They go through the unpatched model in a call of their own,
-once per noise level, whatever the host then asks at that level: cond and uncond together or apart, tiles,
+References never share a batch with the targets. Once per noise level they go through the unpatched model in a
+call of their own. The host may then ask at that level as it likes: cond and uncond together or apart, tiles,
 areas, guidance with extra calls. ControlNets, inpainting and other packs' patches see the targets alone, in
-just the rows that the host gave them.
+the very rows that the host made.
 """
 
 from contextlib import nullcontext
@@ -49,31 +49,33 @@ class Features:
 
 
 class Bank:
-    """The features of the noise level that is being drawn, per device, name and place of the reference.
+    """The references' features at the noise level that is being drawn, for each device.
 
-    They depend on the weights too, which hooks change between the conds of one step.
+    They depend on the model's weights too, which hooks change between the conds of one step.
     """
 
     def __init__(self) -> None:
-        self._held: dict = {}
+        self._levels: dict = {}  # device to (sigma, hooks, features)
 
     def at(self, device: torch.device, sigma: float, hooks) -> dict[tuple[str, int], Features]:
-        found = self._held.get(device)
-        if found is None or found[0] != sigma or found[1] is not hooks:
-            found = self._held[device] = (sigma, hooks, {})
-        return found[2]
+        """By the cond's name and the reference's number; empty at a new noise level or with other hooks."""
+        level = self._levels.get(device)
+        if level is None or level[0] != sigma or level[1] is not hooks:
+            level = self._levels[device] = (sigma, hooks, {})
+        return level[2]
 
     def clear(self) -> None:
-        self._held.clear()
+        self._levels.clear()
 
 
 @dataclass(frozen=True)
 class Run:
     """One sampling run.
 
-    ``batch`` pictures of ``size`` (h, w); noise levels from ``start`` down to ``end``; ``patches``: what
-    replaces self-attention, by block; per reference its weight (see `normalised_weights`), the mean of that
-    over the picture, its own shift and scale or None, and its model-ready conditioning by name.
+    ``batch`` pictures of ``size`` (h, w) in latents; noise levels from ``start`` down to ``end``;
+    ``patches``: what replaces self-attention, by block. For each reference: its weight (`normalised_weights`)
+    and the mean of it over the picture, ``logits``: its own shift and scale, or None, and ``conds``: its
+    model-ready conditioning by name.
     """
 
     options: StyleOptions
@@ -105,8 +107,8 @@ class Recording:
 
 @dataclass(frozen=True)
 class Sharing:
-    """The current call is of ``chunks`` times ``rows`` targets; ``features`` per chunk and reference, empty
-    from prompts only; ``pictures``: which of the batch the targets are, None for all.
+    """The current call is of ``chunks`` times ``rows`` targets. ``features``: for each chunk, those of each
+    reference; empty without references. ``pictures``: which of the batch the targets are, None for all.
     """
 
     run: Run
@@ -116,8 +118,8 @@ class Sharing:
     pictures: list[int] | None = None
 
 
-# What the layers are in just now. A group norm is given nothing but its input, and torch.compile takes plain
-# values in the options for constants, so neither can carry it.
+# The call that the layers are in. The options cannot carry it: a group norm does not get them, and
+# torch.compile takes plain values in them for constants.
 CALL: ContextVar[Recording | Sharing | None] = ContextVar("zsamb_call", default=None)
 
 
@@ -164,7 +166,7 @@ def _apply_with_references(
 
 
 def within(call: "Recording | Sharing | None", executor, args, kwargs):
-    """A model call whose layers are in ``call``."""
+    """The model call, with ``call`` for its layers to read."""
     token = CALL.set(call)
     try:
         return executor(*args, **kwargs)
@@ -173,9 +175,9 @@ def within(call: "Recording | Sharing | None", executor, args, kwargs):
 
 
 def by_parts(executor, run: Run, chunks: int, features, args, kwargs) -> torch.Tensor:
-    """The call with no more than ``at_once`` pictures of the batch in the model at a time: (chunks * batch,
-    C, h, w), as one call gives it. ``features`` of the references; empty: from prompts only; None: nothing is
-    shared at this noise level.
+    """The call, with ``at_once`` pictures of the batch in the model at a time: (chunks * batch, C, h, w), as
+    one call gives it. ``features``: the references', empty without references, None where nothing is shared
+    at this noise level.
     """
     x, *others, options = args
     out = torch.empty_like(x, dtype=torch.float32).unflatten(0, (chunks, run.batch))
@@ -201,8 +203,8 @@ def by_parts(executor, run: Run, chunks: int, features, args, kwargs) -> torch.T
 
 
 def refuse_parts(run: Run, x: torch.Tensor, chunks: int) -> None:
-    """Raises ValueError for tiles stacked on the batch from prompts only, and for parts of a picture with
-    masks: whose first picture, and which part of the mask, cannot be known.
+    """Raises ValueError for two things that cannot be drawn. Tiles stacked on the batch, without a reference:
+    nothing tells whose first picture leads. A part of a picture, with a mask: nothing tells which part.
     """
     if not run.references and x.shape[0] != chunks * run.batch:
         raise ValueError(
@@ -222,9 +224,9 @@ def refuse_parts(run: Run, x: torch.Tensor, chunks: int) -> None:
 
 
 def record(executor, run: Run, bank: dict, missing, x, t, transformer_options: dict) -> None:
-    """Fill ``bank`` with the ``missing`` (name, reference) at the noise level ``t``.
+    """Fill ``bank`` with the ``missing`` (name, reference's number) at the noise level ``t``.
 
-    References of one size go together, as far as that is no larger a call than the host's own ``x``.
+    References of one size share a call, up to the size of the host's own call ``x``.
     """
     by_size: dict = {}
     for name, j in missing:
@@ -268,8 +270,8 @@ def call_with_references(executor, run: Run, rows, recorded, t, transformer_opti
 
 
 def uncompiled():
-    """For every call of a patched model: a compiled one keeps the options of the call that it was compiled
-    for, patches and names alike, and other models share it. torch before 2.6 cannot be told.
+    """Runs a patched model without torch.compile. A compiled model keeps the options of the call that it was
+    compiled for, patches and names alike, and other models share it. torch before 2.6 has no switch for it.
     """
     return (
         torch.compiler.set_stance("force_eager") if hasattr(torch.compiler, "set_stance") else nullcontext()

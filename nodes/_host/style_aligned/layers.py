@@ -36,13 +36,13 @@ def attend(q, k, v, extra):
     if options.layers is not None and layer not in options.layers:
         return plain(q, k, v)
     if isinstance(call, Recording):
-        # Tiling (HyperTile) makes several rows of one picture's.
+        # Tiling (HyperTile) cuts one picture's row into several.
         rows = (x.reshape(len(call.rows), -1, x.shape[-1]) for x in (q, k, v))
         for features, *seen in zip(call.rows, *rows, strict=True):
             features.layers[layer] = layer_features(*seen, options.adain)
         return plain(q, k, v)
-    # Tiling (HyperTile) makes several rows of a picture's queries, and the host's attention then reads its
-    # keys in as many rows; token merging leaves queries out. The rows of a chunk are together in any case.
+    # Tiling (HyperTile) cuts a picture's queries into several rows, and the host's attention then reads its
+    # keys in as many. Token merging leaves queries out. A chunk's rows stay together in both.
     if q.shape[0] % (call.chunks * call.rows) or k.shape[0] * k.shape[1] % q.shape[0]:
         return plain(q, k, v)
     k, v = (x.reshape(q.shape[0], -1, x.shape[-1]) for x in (k, v))
@@ -131,8 +131,8 @@ def token_weights(call: Sharing, q, k, extra) -> list:
 
 
 def with_the_first(call: Sharing, layer, q, k, v, extra, plain):
-    """(chunks, rows, N, C) from prompts only: the first picture is the reference of its chunk, and its own
-    attention is provably unchanged by sharing with itself.
+    """(chunks, rows, N, C) without references: the first picture is its chunk's reference. Its own attention
+    is plain: sharing with itself would change nothing.
     """
     options, heads = call.run.options, extra["n_heads"]
     first = q.shape[1] // call.rows  # a picture is several rows where it was tiled

@@ -66,8 +66,8 @@ def with_style(model, node: str, **changes):
 def share_group_norms(clone, node: str) -> None:
     """Raises ValueError where another pack has patched a group norm."""
     for path, patch in group_norms(clone).items():
-        found = clone.object_patches.get(path)
-        if found is not None and getattr(found, "func", None) is not shared_group_norm:
+        patched = clone.object_patches.get(path)
+        if patched is not None and getattr(patched, "func", None) is not shared_group_norm:
             raise ValueError(
                 f"{node}: another node has patched {path}, expected the model's own group norms. Switch"
                 " share_group_norm off, or leave the other node out."

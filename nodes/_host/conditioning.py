@@ -19,8 +19,8 @@ def encode_rows(clip, lines: list[str]):
     tokens = [entries[0][0] for entries in encoded]
     longest = max(row.shape[1] for row in tokens)
     if any(row.shape[1] < longest for row in tokens):
-        # A repetition to a common multiple, as the host has it between positive and negative, changes nothing
-        # in attention, but 1 to 7 pieces would make 420.
+        # The host repeats positive and negative to a common multiple, which changes nothing in attention. Of
+        # prompts of 1 to 7 pieces that would make 420.
         empty = clip.encode_from_tokens_scheduled(clip.tokenize(""))[0][0]
         tokens = [filled(row, empty, longest) for row in tokens]
     details = encoded[0][0][1].copy()

@@ -46,12 +46,12 @@ def test_what_is_kept_of_a_model_call_is_allocated_in_a_pause(pack, demo, refere
     """
     host = pack.nodes._host
     allocated, features, placed = Allocated(), [], []
-    for module in (host.outliving, host.style_layers, host.style_images):
+    for module in (host.outliving, host.style_aligned.layers, host.instantstyle.style_images):
         monkeypatch.setattr(module, "outliving", allocated.pause)
     clear, get = host.style_aligned.call.Bank.clear, host.instantstyle.style_images.Call.placed
 
     def noted_clear(bank):
-        features.extend(f for _, _, found in bank._held.values() for f in found.values())
+        features.extend(f for _, _, level in bank._levels.values() for f in level.values())
         clear(bank)
 
     def noted_get(call, key, make):

@@ -31,9 +31,9 @@ def ddim_invert(
 
     With refinements, x' is to be the latent from which a DDIM step down arrives at x: ``x = x' + (sigma -
     sigma') * eps(x', sigma')``, an implicit equation. It is solved by fixed-point iteration on the model's
-    velocity v (Salimans & Ho 2022), which about holds from one step to the next at any noise level, as
-    neither the noise nor the picture does: the first guess takes the last step's, each refinement the one at
-    the x' found so far. ``sigmas`` starts at 0, where a sampler ends.
+    velocity v (Salimans & Ho 2022). At any noise level v changes little from one step to the next, unlike
+    noise and picture. The first guess takes the last step's v, each refinement the v at the latest x'.
+    ``sigmas`` starts at 0, where a sampler ends.
     """
     nodes = [float(s) for s in sigmas]
     x = z0 * math.sqrt(1 + nodes[0] ** 2)

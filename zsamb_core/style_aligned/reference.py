@@ -54,9 +54,9 @@ class Trajectory:
         times its noise or, without such, the last segment's direction goes on; below the first node the
         first segment's does.
 
-        ``offset`` k, as published, keeps the reference less noisy than its targets at the start: with nodes
-        counted from the noisiest, the first step gets node k and later ones node k + 1 until the trajectory
-        has come down to it. A node at a foreign noise level keeps its variance-preserving form.
+        ``offset`` k, as published, keeps the reference less noisy than its targets at the start. Nodes are
+        counted from the noisiest: the first step gets node k, later ones node k + 1 until the trajectory has
+        come down to it. A node at a foreign noise level keeps its variance-preserving form.
         """
         nodes, points = self.sigmas.to(sigma.device), self.points.to(sigma.device)
         s = sigma.float().contiguous()
@@ -96,12 +96,12 @@ def noised_trajectory(x0: Tensor, noise: Tensor) -> Trajectory:
 
 
 def recorded_trajectory(seen: list[tuple[float, Tensor, Tensor]], x0: Tensor, noise: Tensor) -> Trajectory:
-    """From what a model was given while a picture was drawn and what it made of it, (sigma, x, denoised), the
-    noise that was drawn from, and what came out, all (C, h, w).
+    """The way that a sampler took. ``seen``: of each model call (sigma, x, denoised); ``x0``: what came out;
+    ``noise``: what was drawn from. All are (C, h, w).
 
-    Where a sampler asks twice at one noise level, the later one is the corrected one. The nodes are what the
-    model saw. Where the sampler went from each to the next by DDIM's step the lines between them are its own
-    trajectory; any other step may have added noise.
+    The nodes are what the model saw. Where a sampler asks twice at one noise level, the later x is the
+    corrected one. By DDIM's steps the lines between nodes are the sampler's own way; any other step may have
+    added noise.
     """
     nodes = {0.0: (x0, x0)} | {sigma: (x, denoised) for sigma, x, denoised in seen if sigma > 0}
     sigmas = sorted(nodes)
@@ -197,9 +197,9 @@ def normalised_weights(references: tuple[Reference, ...], size: tuple[int, int])
     """What each reference counts: one number, or with a mask one per row and pixel, (1 or B, h, w), at
     ``size``.
 
-    Weights are divided by their largest total at any place, or by the largest weight if that is more. So
-    without masks they sum to 1, references with regions apart from each other count in full, each in its own,
-    and a mask of a half is half of its reference.
+    Weights are divided by their largest total at any place, or by the largest weight if that is more. Without
+    masks they sum to 1. References with separate regions count in full, each in its own. A mask of a half is
+    half of its reference.
     """
     weighed: list[float | Tensor] = []
     for r in references:

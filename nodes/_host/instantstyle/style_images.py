@@ -1,7 +1,7 @@
 """Style images on a model clone, or on a CONDITIONING by hooks, and what they do in a model call.
 
 An APPLY_MODEL wrapper adds the image's attention for one call, in the layers that have a weight at its noise
-level, on top of the attn2 patches that the call has from anyone. Other layers stay on the host's own path.
+level. It keeps the attn2 patches that the call has from anyone. Other layers stay on the host's own path.
 The wrapper reads the images from the options: a model's come with the clone, a conditioning's with its hooks.
 """
 

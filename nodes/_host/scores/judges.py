@@ -75,8 +75,8 @@ def embed(judge: Judge, images: dict[str, torch.Tensor], preprocessing: str) -> 
 
 
 def embed_texts(judge: Judge, texts: list[str], node: str) -> tuple[torch.Tensor, list[dict[str, int]]]:
-    """(n, D) of the texts' words; and of each text that is longer than the model reads, which a line in the
-    log says, its number from 1, its tokens, and how many are read.
+    """(n, D) of the texts' words; and for each text that is longer than the model reads: its number from 1,
+    its tokens, and how many are read. A line in the log says so too.
     """
     to_device(judge.patcher)
     embeds, cut = judge.vision.embed_text(texts), []

@@ -3,9 +3,9 @@
 All of it is hooks of the host on the clone; no module is touched:
 
 - an OUTER_SAMPLE wrapper checks what is asked and encodes the references' conditioning once per run;
-- an APPLY_MODEL wrapper (`style_call`) runs the references at each call's own noise level, so any sampler
-  and any splitting of cond and uncond give the same picture;
-- attn1 replacements (`style_layers`) share attention on projected tensors. Their keys are 2-tuples, so that
+- an APPLY_MODEL wrapper (`call`) runs the references at each call's own noise level, so the picture is the
+  same with any sampler, and with cond and uncond together or apart;
+- attn1 replacements (`layers`) share attention on projected tensors. Their keys are 2-tuples, so that
   PAG and SAG keep their places;
 - object patches share group norms, where that is asked for. The host undoes them with the clone.
 """

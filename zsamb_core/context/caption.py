@@ -20,7 +20,7 @@ from ..transformers_folder import (
     of_transformers,
     type_of,
 )
-from .generation import Watch, on_every_token
+from .generation import StopCheck, on_every_token
 
 KIND = Kind(
     {"blip": "BLIP for captions"},
@@ -41,10 +41,10 @@ class CaptionModel:
 
     @torch.no_grad()
     def captions(
-        self, pictures: list[Image.Image], prefix: str, length: int, beams: int, watch: Watch
+        self, pictures: list[Image.Image], prefix: str, length: int, beams: int, stop_check: StopCheck
     ) -> Iterator[list[str]]:
         """A caption of each picture, ``AT_ONCE`` in a pass: what a pass gives. Each begins with ``prefix``,
-        has at most ``length`` more tokens, and is the likeliest of ``beams`` (1: greedy). ``watch`` is
+        has at most ``length`` more tokens, and is the likeliest of ``beams`` (1: greedy). ``stop_check`` is
         called after every token.
         """
         parameter = next(self.model.parameters())
@@ -60,7 +60,7 @@ class CaptionModel:
                 max_new_tokens=length,
                 num_beams=beams,
                 do_sample=False,
-                stopping_criteria=on_every_token(watch),
+                stopping_criteria=on_every_token(stop_check),
             )
             yield self.tokenizer.batch_decode(ids, skip_special_tokens=True)
 

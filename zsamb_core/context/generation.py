@@ -7,19 +7,19 @@ import torch
 
 from ..transformers_folder import of_transformers
 
-Watch = Callable[[], None]
+StopCheck = Callable[[], None]  # raises where the user has stopped the run
 
 
-def on_every_token(watch: Watch, begun: Watch | None = None) -> Any:
-    """Stopping criteria for ``generate`` that never stop, but call ``watch`` after every token, and ``begun``
-    after the first of each generation; what they raise ends the generation.
+def on_every_token(stop_check: StopCheck, begun: Callable[[], None] | None = None) -> Any:
+    """Stopping criteria for ``generate`` that never say stop. They call ``stop_check`` after every token, and
+    ``begun`` after the first of each generation; what these raise ends the generation.
     """
     StoppingCriteriaList = of_transformers("StoppingCriteriaList")
     length = 0
 
     def look(input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
         nonlocal length
-        watch()
+        stop_check()
         if begun and (not length or input_ids.shape[-1] <= length):
             begun()
         length = input_ids.shape[-1]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..files import torch_file
 from ..messages import quoted, short
-from .generation import Watch
+from .generation import StopCheck
 from .optional_packages import wanted
 from .rounds import Once, Rounds
 from .speech import (
@@ -46,14 +46,14 @@ class OpenAIWhisper:
         return known[: self.model.num_languages] if self.model.is_multilingual else []
 
     def heard(
-        self, track: Tensor, language: str | None, translate: bool, watch: Watch, progress: Progress
+        self, track: Tensor, language: str | None, translate: bool, stop_check: StopCheck, progress: Progress
     ) -> Transcript:
-        watched, floor = _Watched(self.model, watch, progress), floor_of(track, RATE)
+        stoppable, floor = _Stoppable(self.model, stop_check, progress), floor_of(track, RATE)
         begin = spoken_from(track)
         if language is None and begin and self.languages:  # else the package itself looks at the beginning
             language = self._spoken(track[begin : begin + WINDOW])
         result = self.package.transcribe(
-            watched,
+            stoppable,
             track,
             language=language,
             task="translate" if translate else "transcribe",
@@ -70,7 +70,7 @@ class OpenAIWhisper:
             " ".join("".join(s["text"] for s in spoken).split()),
             result["language"],
             [segment(track, float(s["start"]), float(s["end"]), s["text"]) for s in spoken],
-            [*left_out(len(result["segments"]) - len(spoken)), *watched.rounds.notes()],
+            [*left_out(len(result["segments"]) - len(spoken)), *stoppable.rounds.notes()],
         )
 
     def _spoken(self, track: Tensor) -> str:
@@ -82,11 +82,11 @@ class OpenAIWhisper:
         return str(max(likely, key=likely.get))
 
 
-class _Watched:
+class _Stoppable:
     """The model, but each window that it decodes is seen: the package has no other way to look in."""
 
-    def __init__(self, model: Any, watch: Watch, progress: Progress):
-        self._model, self._watch, self._progress, self._seconds = model, watch, progress, 0.0
+    def __init__(self, model: Any, stop_check: StopCheck, progress: Progress):
+        self._model, self._stop_check, self._progress, self._seconds = model, stop_check, progress, 0.0
         self.rounds = Rounds()
         self._encoded = Once(lambda mel: model.embed_audio(mel[None])[0])
 
@@ -94,7 +94,7 @@ class _Watched:
         return getattr(self._model, name)
 
     def decode(self, mel: Tensor, options: Any) -> Any:
-        self._watch()
+        self._stop_check()
         self.rounds.begin(anew=options.temperature > 0)
         if options.temperature == 0:
             self._progress(self._seconds)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..transformers_folder import LOCAL, Kind, load_tokenizer, load_whole, loading, of_transformers, type_of
-from .generation import Watch, on_every_token
+from .generation import StopCheck, on_every_token
 from .rounds import Rounds, encoding_once
 from .waveform import FRAME, first_sound, floor_of, loudness, silence
 
@@ -67,7 +67,7 @@ class SpeechModel(Protocol):
         ...
 
     def heard(
-        self, track: Tensor, language: str | None, translate: bool, watch: Watch, progress: Progress
+        self, track: Tensor, language: str | None, translate: bool, stop_check: StopCheck, progress: Progress
     ) -> Transcript: ...
 
 
@@ -76,7 +76,7 @@ def transcribe(
     track: Tensor,
     language: str | None,
     translate: bool,
-    watch: Watch,
+    stop_check: StopCheck,
     progress: Progress,
 ) -> Transcript:
     """The text of a (n,) track at ``RATE`` Hz. ``language``: Whisper's code, or None to detect it;
@@ -96,7 +96,7 @@ def transcribe(
     device = next(model.model.parameters()).device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(0)
-        transcript = model.heard(track, language, translate, watch, progress)
+        transcript = model.heard(track, language, translate, stop_check, progress)
     if transcript.text:
         return transcript
     # A language found in sound without words is none.
@@ -145,7 +145,7 @@ class TransformersWhisper:
         return [token[2:-2] for token in getattr(self.model.generation_config, "lang_to_id", None) or {}]
 
     def heard(
-        self, track: Tensor, language: str | None, translate: bool, watch: Watch, progress: Progress
+        self, track: Tensor, language: str | None, translate: bool, stop_check: StopCheck, progress: Progress
     ) -> Transcript:
         settings: dict[str, Any] = {
             "return_timestamps": True,
@@ -169,7 +169,7 @@ class TransformersWhisper:
                 rounds.begin(anew=encoded.count == last)
                 last = encoded.count
 
-            settings["stopping_criteria"] = on_every_token(watch, begun)
+            settings["stopping_criteria"] = on_every_token(stop_check, begun)
             while begin < len(track):
                 part = track[begin : begin + STRETCH]
 

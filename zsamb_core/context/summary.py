@@ -10,7 +10,7 @@ import torch
 from ..files.json_file import read_settings
 from ..files.safetensors_file import opened
 from ..transformers_folder import Kind, load_tokenizer, load_whole, of_transformers, type_of
-from .generation import Watch, on_every_token
+from .generation import StopCheck, on_every_token
 
 KIND = Kind({"t5": "T5"}, "google-t5/t5-small", "all .json files, spiece.model and model.safetensors")
 # As T5 was trained; the published code writes a capital S, which T5 has not learnt.
@@ -32,8 +32,8 @@ class SummaryModel:
         return min(count, int(self.tokenizer.model_max_length)), count
 
     @torch.no_grad()
-    def summaries(self, texts: list[str], watch: Watch) -> Iterator[str]:
-        """A summary of each, one by one. ``watch`` is called after every token."""
+    def summaries(self, texts: list[str], stop_check: StopCheck) -> Iterator[str]:
+        """A summary of each, one by one. ``stop_check`` is called after every token."""
         device = next(self.model.parameters()).device
         for text in texts:
             inputs = self.tokenizer(PREFIX + text, return_tensors="pt", truncation=True)
@@ -41,7 +41,7 @@ class SummaryModel:
                 input_ids=inputs["input_ids"].to(device),
                 attention_mask=inputs["attention_mask"].to(device),
                 do_sample=False,
-                stopping_criteria=on_every_token(watch),
+                stopping_criteria=on_every_token(stop_check),
                 **PUBLISHED,
             )
             yield " ".join(self.tokenizer.decode(ids[0], skip_special_tokens=True).split())

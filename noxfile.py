@@ -107,7 +107,7 @@ class Case:
 MODELS = (
     "tests/core/context/test_context_models.py",
     "tests/core/scores/test_judge.py",
-    "tests/core/scores/test_evaluate.py",
+    "tests/core/scores/test_score.py",
     "tests/host/context/test_describe.py",
     "tests/host/scores/test_scores.py",
 )

@@ -52,7 +52,7 @@ def show(lines: Iterable[str]) -> str:
     if sys.stdout is None:
         return ""
     try:
-        print("\n".join(lines), flush=True)
+        print("".join(f"{line}\n" for line in lines), end="", flush=True)
     except (OSError, ValueError) as error:
         # Else Python fails once more when it ends.
         with suppress(OSError, ValueError, AttributeError):

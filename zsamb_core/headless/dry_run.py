@@ -24,14 +24,10 @@ def _line(job: Job, is_done: bool) -> str:
     return f"{f'{job.place}: ' if job.place else ''}{job.folder} {status}"
 
 
-async def ask_servers(jobs: Sequence[Job], servers: Sequence[str], wrong: Sequence[str]) -> int:
-    """What each server would refuse, on stderr, behind the rows that are ``wrong`` anyway. Returns the exit
-    code.
-    """
-    for line in wrong:
-        say(line)
-    refused, alive = [], 0
-    for address in servers if jobs else ():
+async def ask_servers(jobs: Sequence[Job], servers: Sequence[str]) -> int:
+    """Say of each server whether it would run the jobs, or what it would refuse. Returns the exit code."""
+    refused, alive = False, 0
+    for address in servers:
         async with Client(address) as client:
             try:
                 await client.is_there()
@@ -40,11 +36,11 @@ async def ask_servers(jobs: Sequence[Job], servers: Sequence[str], wrong: Sequen
                 say(str(error))
                 continue
         alive += 1
-        say(f"{client.name} would {'refuse this:' if found else f'run {len(jobs)}'}")
+        refused = refused or bool(found)
+        rows = "this" if len(jobs) == 1 else f"these {len(jobs)} rows"
+        say(f"{client.name} would {'refuse:' if found else f'run {rows}'}")
         for line in found:
             say(line)
-        refused += found
-    say("nothing was run")
-    if wrong or refused:
+    if refused:
         return WRONG
-    return 0 if alive or not jobs else NO_SERVER
+    return 0 if alive else NO_SERVER

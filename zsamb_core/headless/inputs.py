@@ -57,8 +57,8 @@ def _address(workflow: Workflow, node: str, name: str) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "List the inputs of a workflow that can be set: for each node its id, title and class, and for each"
-        "\ninput its name as zsamb run --set takes it, its type and its value now. Needs no server."
+        "List the inputs of a workflow that can be set, node by node. Each line has the name that zsamb run"
+        "\n--set takes, the type in JSON's words, and the value now. Needs no server."
     )
     parser.add_argument(
         "workflow", metavar="WORKFLOW", type=Path, help="a .json file in ComfyUI's API format"
@@ -82,7 +82,7 @@ def main(options: argparse.Namespace) -> int:
             value = json.dumps(item.value, ensure_ascii=False)
             value = value if len(value) <= LONGEST else f"{value[:LONGEST]}..."
             sent = f"  (a picture: --image {node}=FILE sends one)" if item.is_picture else ""
-            name = item.address or f"({item.name}: no address is this input's alone)"
+            name = item.address or f"({item.name}: no name is this input's alone)"
             lines.append(f"  {name:{widest}}  {item.type:7}  {value}{sent}")
     show([plain(line, 1000) for line in lines])
     if found:

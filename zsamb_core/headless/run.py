@@ -81,16 +81,20 @@ def main(options: argparse.Namespace) -> int:
     todo = [job for job in jobs if job.name not in done]
     if options.dry_run:
         show_jobs(jobs, done)
+        for line in ([f"{options.manifest}: these rows are wrong:"] if wrong else []) + wrong:
+            say(line)
     if done:
         say(f"{len(done)} of {len(jobs) + len(wrong)} rows are complete already")
     for job in todo:
         if damaged := damage(job):
             say(f"{job.name}: {damaged}")
-    if not todo and not wrong:
-        return 0
+    if not todo:
+        return WRONG if wrong else 0
     try:
         if options.dry_run:
-            return asyncio.run(ask_servers(todo, servers, wrong))
+            code = asyncio.run(ask_servers(todo, servers))
+            say("nothing was run, as it was a dry run")
+            return WRONG if wrong else code
         return asyncio.run(_run(todo, servers, check=bool(options.manifest)))
     except KeyboardInterrupt:
         say("interrupted" if options.dry_run else "interrupted; the server's run was cancelled")

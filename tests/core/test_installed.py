@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from tests.lacking import lacking
-from zsamb_core import cli
+from zsamb_core import __version__, cli
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOW = ROOT / "workflows" / "api" / "style_aligned_reference.json"
@@ -103,7 +103,7 @@ def test_it_works_in_a_folder_like_comfyui_s(programs, checkout, as_module):
     """Each command, by its name and as a module, for which Python looks into the folder at hand first."""
     command = (programs / "python", "-m", "zsamb_core") if as_module else (programs / "zsamb",)
     done = of(*command, "--version")
-    assert (done.returncode, done.stdout) == (0, "zsamb 0.3.0\n")
+    assert (done.returncode, done.stdout) == (0, f"zsamb {__version__}\n")
     done = of(*command, "inputs", FLOW)
     assert done.returncode == 0 and "\n  6.seed          number   1\n" in done.stdout
     (checkout / "rows.csv").write_text("output,seed\na,1\nb,five\n")

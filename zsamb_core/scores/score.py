@@ -9,7 +9,7 @@ nine tells nothing. Imports are inside functions, so that a wrong argument is to
 import argparse
 from pathlib import Path
 
-from ..console import INTERRUPTED, WRONG, say
+from ..console import FAILED, INTERRUPTED, WRONG, say
 from ..packages import require_packages
 from .embeddings import Embeddings, embed_sets, find_judge, identify, text_key
 from .plan import Set, check, paired, pictures_in, read_plan, read_prompts
@@ -112,7 +112,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "\nwell they fit their prompts. Writes scores.csv, images.csv, scores.json and scores.png."
         "\nGive --dino or --clip, or both. Needs no ComfyUI. A second run embeds new pictures only."
     )
-    parser.epilog = "exit codes:\n  0    all done\n  2    an input is wrong\n  130  interrupted"
+    parser.epilog = (
+        "exit codes:\n  0    all done\n  1    a file cannot be written\n  2    an input is wrong\n"
+        "  130  interrupted"
+    )
     parser.add_argument(
         "plan", metavar="PLAN", type=Path, nargs="?", help="a JSON file that lists sets, instead of --images"
     )
@@ -157,6 +160,9 @@ def main(options: argparse.Namespace) -> int:
     except ValueError as error:
         say(f"zsamb score: {error}")
         return WRONG
+    except OSError as error:
+        say(f"stopped: {error}")  # a full disk, or a folder that cannot be written into
+        return FAILED
     except KeyboardInterrupt:
         say("interrupted; what is embedded is kept, and the same command goes on from there")
         return INTERRUPTED

@@ -640,3 +640,9 @@ def test_the_old_name_ends_as_it_did(work, models, capsys):
     assert evaluate.main([*given, "--dino", str(models / "vit")]) == 0
     new, old = run(work, models, "--images", work / "plain", clip=None, out="new"), work / "out"
     assert json.loads((old / "scores.json").read_text()) == new
+
+
+def test_results_that_cannot_be_written_are_said(work, models, capsys):
+    assert score("--images", work / "plain", "--dino", models / "vit", "--out", work / "a.png") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("stopped: ") and "a.png" in said

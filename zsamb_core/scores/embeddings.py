@@ -149,9 +149,10 @@ class Embeddings:
         from .judge import AT_ONCE, OWN, PUBLISHED, embed_all
 
         model = self.judge.load()
-        if torch.cuda.is_available():
-            torch.backends.cudnn.allow_tf32 = False  # the same numbers as on the CPU
-            model.model.to("cuda")
+        # This is the command's alone: inside ComfyUI the nodes leave the choice of a device to the host.
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.backends.cudnn.allow_tf32 = False  # the same numbers as on the CPU
+        model.model.to(device)
         # The evaluations squash for DINO alone; CLIP's published numbers were made with its own preparation.
         squashed = self.preprocessing == "published" and self.judge.role == "dino"
         way = PUBLISHED if squashed else OWN

@@ -148,7 +148,7 @@ def test_wrong_encoders_are_refused_before_they_run(pack, demo, encoders, photo,
         with pytest.raises(ValueError, match="StyleBlockIPAdapter: the adapter is made for") as error:
             styled(pack, demo.model, adapter, photo, clip_vision=encoders[0])
         assert str(features) in str(error.value) and "96 hidden, 128 projected" in str(error.value)
-    assert "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors in models/clip_vision" in str(error.value)
+    assert "clip_vision_h.safetensors in models/clip_vision" in str(error.value)
     with pytest.raises(ValueError, match="image input is an IMAGE and clip_vision is not connected"):
         styled(pack, demo.model, adapter, photo)
 

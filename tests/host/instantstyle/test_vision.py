@@ -201,7 +201,7 @@ def test_subtraction_by_text_and_its_scale_0(pack, demo, image, four, tmp_path):
     found = subtract(pack, image, scale=0.7, content="a cat", clip=demo.clip)
     assert torch.equal(found.pooled, image.pooled - 0.7 * text) and found.changed and not image.changed
     for method, function in (("project out", "project_out"), ("mask", "mask_content")):
-        expected = getattr(core.content, function)(image.pooled, text)
+        expected = getattr(core.instantstyle.content, function)(image.pooled, text)
         assert torch.equal(subtract(pack, image, method, content="a cat", clip=demo.clip).pooled, expected)
     # Scale 0 is none, bit for bit; the inline socket is the node.
     adapter = adapter_for(pack, demo.model, tmp_path / "x.safetensors", "base", 128)

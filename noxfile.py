@@ -227,7 +227,8 @@ def blends(session: nox.Session) -> None:
 @nox.session
 def workflows(session: nox.Session) -> None:
     """Derive workflows/*.json, for the canvas, from workflows/api/*.json, keep both for the tests, take
-    the help pages' pictures off the canvas, and draw the first workflows' thumbnails. Needs Chromium.
+    the help pages' pictures off the canvas, draw the first workflows' thumbnails, and one graph. Needs
+    Chromium.
     """
     set_up(session, BROWSER)
     run(session, "tools.derive.ui_workflows")
@@ -235,6 +236,7 @@ def workflows(session: nox.Session) -> None:
     run(session, "tests.live.shipped_forms")
     run(session, "tools.derive.help_pictures")
     run(session, "tools.derive.thumbnails")
+    run(session, "tools.derive.graph_picture")
 
 
 @nox.session

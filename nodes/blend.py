@@ -68,12 +68,12 @@ class MultiRefBlend(io.ComfyNode):
                     options=[ATTENTION, *METHODS],
                     default=ATTENTION,
                     tooltip=(
-                        "attention: for style references, passes them on with their weights, and"
+                        "attention: for style references alone. It passes them on with their weights, and"
                         " SharedAttention Patch blends what pictures see: the best way where it was measured."
-                        " For latents and pictures: linear, the weighted sum; slerp, the published blend on"
-                        " the sphere, two by two; karcher, the mean on the sphere, the same in any order;"
-                        " variance preserving, for noise; as coded, what the authors' code does, to repeat"
-                        " its pictures."
+                        " The others blend latents, pictures, or the paths of style references. linear: the"
+                        " weighted sum. slerp: the published blend on the sphere, two by two. karcher: the"
+                        " mean on the sphere, the same in any order. variance preserving: for noise. as"
+                        " coded: what the authors' code does, to repeat its pictures."
                     ),
                 ),
                 io.Combo.Input(

@@ -210,7 +210,7 @@ class RecordReference(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "Draws one picture as KSampler does, and keeps its way through the noise levels as a style"
-                " reference, which is then exact: draw until you like one, then draw the set."
+                " reference, which is then exact. Draw until you like one, then draw the set."
             ),
             search_aliases=["StyleAligned", "KSampler", "reference latents", "Z-SAMB"],
             inputs=[
@@ -310,7 +310,7 @@ class WeighReference(io.ComfyNode):
                     "mask",
                     optional=True,
                     tooltip=(
-                        "Where in the new pictures this reference counts (white; grey: as much of it), at"
+                        "Where in the new pictures this reference counts (white; gray: as much of it), at"
                         " any size: one mask, or one per picture of the batch. Left open: everywhere."
                     ),
                 ),

@@ -64,8 +64,8 @@ class SharedAttention(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     tooltip=(
-                        "How much attention the reference gets, as a factor on its share, and how far queries"
-                        " and keys take its statistics unless AdaIN Queries says otherwise. 1: the published"
+                        "How much attention the reference gets, as a factor on its share. Queries and keys"
+                        " take its statistics as far, unless AdaIN Queries says otherwise. 1: the published"
                         " method. 0: off, the model's own picture."
                     ),
                 ),
@@ -88,9 +88,9 @@ class SharedAttention(io.ComfyNode):
                     options=[REFERENCE, EVERYONE],
                     default=REFERENCE,
                     tooltip=(
-                        "Whom each picture sees: the reference (the first picture where there is none), as"
-                        " the method has it; or all pictures of the batch, the paper's full attention share,"
-                        " which is more alike and less varied, and uses no AdaIN."
+                        "Whom each picture sees. reference: the reference, or the first picture where there"
+                        " is none; the method. all pictures: every picture of the batch, the paper's full"
+                        " attention share. They are then more alike and less varied, and AdaIN is not used."
                     ),
                 ),
                 io.String.Input(
@@ -242,12 +242,12 @@ class AdaINQueries(io.ComfyNode):
                 io.Model.Input(
                     "model", tooltip="An SDXL model. The output is a patched clone; this one stays as it is."
                 ),
-                io.Boolean.Input("queries", default=True, tooltip="Normalise queries. On in the paper."),
-                io.Boolean.Input("keys", default=True, tooltip="Normalise keys. On in the paper."),
+                io.Boolean.Input("queries", default=True, tooltip="Normalize queries. On in the paper."),
+                io.Boolean.Input("keys", default=True, tooltip="Normalize keys. On in the paper."),
                 io.Boolean.Input(
                     "values",
                     default=False,
-                    tooltip="Normalise values. Off in the paper; stronger, and takes colours along.",
+                    tooltip="Normalize values. Off in the paper; stronger, and takes colors along.",
                 ),
                 io.Float.Input(
                     "strength",

@@ -46,7 +46,7 @@ class DescribeWeather(io.ComfyNode):
                     options=[METRIC, IMPERIAL],
                     default=METRIC,
                     tooltip=(
-                        "Of {temperature} and {speed}: degrees Celsius and metres per second, or"
+                        "Of {temperature} and {speed}: degrees Celsius and meters per second, or"
                         " Fahrenheit and miles per hour."
                     ),
                 ),
@@ -90,7 +90,7 @@ class DescribeWeather(io.ComfyNode):
                 io.String.Output(display_name="text"),
                 io.String.Output(
                     display_name="json",
-                    tooltip="The numbers, in degrees Celsius and metres per second, and their source.",
+                    tooltip="The numbers, in degrees Celsius and meters per second, and their source.",
                 ),
             ],
         )

@@ -18,8 +18,8 @@ def encoder_of(clip_vision: ClipVision, node: str) -> Encoder:
     if clip_vision.model_type != "clip_vision_model" or not projection:
         raise ValueError(
             f"{node}: the clip_vision input is a {clip_vision.model_type} of {hidden} channels, expected a"
-            " CLIP image encoder such as CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors. Load one from"
-            " models/clip_vision with Load CLIP Vision."
+            " CLIP image encoder such as clip_vision_h.safetensors. Load one from models/clip_vision"
+            " with Load CLIP Vision."
         )
     return Encoder(hidden, projection)
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from .texts import plain
 
+# Exit codes of the command: a server or a disk failed, an input is wrong and nothing was done, no server
+# answers, Ctrl-C.
+FAILED, WRONG, NO_SERVER, INTERRUPTED = 1, 2, 3, 130
 _ERRORS = "zsamb.any"
 
 
@@ -40,15 +43,22 @@ def show_step(label: str, done: int, total: int) -> None:
 
 def tell(paths: Iterable[Path]) -> None:
     """Paths on stdout. One that is closed or full, as by ``| head``, does not stop a batch."""
-    if sys.stdout is None:
-        return
-    try:
-        print("\n".join(map(str, paths)), flush=True)
-    except (OSError, ValueError) as error:
+    if error := show(map(str, paths)):
         say(f"stdout takes no more ({error}); run.json has the names of the files")
+
+
+def show(lines: Iterable[str]) -> str:
+    """Lines on stdout. Returns what is wrong with one that is closed or full, or nothing."""
+    if sys.stdout is None:
+        return ""
+    try:
+        print("".join(f"{line}\n" for line in lines), end="", flush=True)
+    except (OSError, ValueError) as error:
         # Else Python fails once more when it ends.
         with suppress(OSError, ValueError, AttributeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return str(error)
+    return ""
 
 
 def _clear() -> str:

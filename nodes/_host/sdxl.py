@@ -1,13 +1,16 @@
 """What counts as SDXL: its base class and its eleven attention blocks, read from the model itself."""
 
+from typing import Any
+
 import comfy.model_base
 import comfy.model_sampling
 from comfy.ldm.modules.attention import SpatialTransformer
 
 from ...zsamb_core.layers import SDXL_BLOCKS, Block, Layer, block_names
+from .types import Model
 
 
-def attention_blocks(model) -> tuple[Block, ...]:
+def attention_blocks(model: Model) -> tuple[Block, ...]:
     """Every block of a MODEL's UNet that holds self-attention, in execution order."""
     unet = model.model.diffusion_model
     with_attention = []
@@ -20,12 +23,12 @@ def attention_blocks(model) -> tuple[Block, ...]:
     return tuple(with_attention)
 
 
-def attention_layers(model) -> tuple[Layer, ...]:
+def attention_layers(model: Model) -> tuple[Layer, ...]:
     """Every self-attention layer of a MODEL's UNet. Cross-attention is in the same layers."""
     return tuple(layer for layer, _ in _transformer_blocks(model))
 
 
-def _transformer_blocks(model):
+def _transformer_blocks(model: Model) -> list[tuple[Layer, Any]]:
     """(layer, module) of a MODEL's UNet, in execution order."""
     unet, layers = model.model.diffusion_model, []
     for name, number in attention_blocks(model):
@@ -35,7 +38,7 @@ def _transformer_blocks(model):
     return layers
 
 
-def cross_attention(model, context: int, node: str) -> dict[Layer, int]:
+def cross_attention(model: Model, context: int, node: str) -> dict[Layer, int]:
     """The width of every cross-attention layer of a MODEL. Raises ValueError for a model without, or whose
     context is not of ``context`` channels.
     """
@@ -56,7 +59,7 @@ def cross_attention(model, context: int, node: str) -> dict[Layer, int]:
     return {layer: m.attn2.heads * m.attn2.dim_head for layer, m in blocks}
 
 
-def require_sdxl(model, node: str) -> None:
+def require_sdxl(model: Model, node: str) -> None:
     """Raises ValueError, naming what was found, unless ``model`` is SDXL-shaped."""
     kind = type(model.model).__name__
     if not isinstance(model.model, comfy.model_base.SDXL):
@@ -72,7 +75,7 @@ def require_sdxl(model, node: str) -> None:
         )
 
 
-def require_additive_noise(model, node: str) -> None:
+def require_additive_noise(model: Model, node: str) -> None:
     """Raises ValueError for models whose noised latent is not ``x0 + sigma * noise``, such as rectified
     flows: a reference's path would not be where such a model looks.
     """

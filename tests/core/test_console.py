@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.core.headless.strange_server import WORKFLOW, strange_server
+from zsamb_core import cli
 from zsamb_core.console import say, show_step, take_any_text, tell
-from zsamb_core.headless import run
 
 NAMES = [
     "plain", "caf\xe9", "\u732b \u9ce5", "\u043a\u043e\u0448\u043a\u0430", "\u05d7\u05ea\u05d5\u05dc",
@@ -50,7 +50,7 @@ def test_names_of_every_script_survive_every_step(args, server, monkeypatch, enc
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding, "strict", newline="\n") for _ in range(2))
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
-    assert run.main(args) == 0
+    assert cli.main(["run", *args]) == 0
     said = err.buffer.getvalue().decode(encoding)
     assert f"{len(NAMES)} done, 0 failed, 0 not run" in said and "Traceback" not in said
     # On the server, as they are.
@@ -66,7 +66,8 @@ def test_names_of_every_script_survive_every_step(args, server, monkeypatch, enc
     for name, line in zip(NAMES, lines, strict=True):
         shown = str(folder / name / "001.png").encode(encoding, "backslashreplace").decode(encoding)
         assert line == shown
-    assert run.main(args) == 0 and "rows are complete already" in err.buffer.getvalue().decode(encoding)
+    assert cli.main(["run", *args]) == 0
+    assert "rows are complete already" in err.buffer.getvalue().decode(encoding)
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names of files are text there")
@@ -80,7 +81,7 @@ def test_names_that_are_no_text_reach_stdout_as_they_are(tmp_path, server, monke
     out = io.TextIOWrapper(io.BytesIO(), "utf-8", "strict", newline="\n")
     monkeypatch.setattr(sys, "stdout", out)
     words = ["--image", "1=" + os.fsdecode(picture), "--server", server.url, "--out", os.fsdecode(folder)]
-    assert run.main([str(tmp_path / "flow.json"), *words]) == 0
+    assert cli.main(["run", str(tmp_path / "flow.json"), *words]) == 0
     path = out.buffer.getvalue().strip()
     assert path == folder + b"/001.png" and os.path.exists(path) and server.sent == ["x__.png"]
 
@@ -90,7 +91,7 @@ def test_a_closed_stdout_does_not_stop_a_batch(args):
     """As by ``| head -n 1``."""
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "zsamb_core.headless.run", *args]
+    command = [sys.executable, "-m", "zsamb_core", "run", *args]
     done = subprocess.run(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, timeout=60)
     os.close(write)
     said = done.stderr.decode()

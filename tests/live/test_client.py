@@ -25,13 +25,14 @@ from zsamb_core.headless import client as client_module
 from zsamb_core.headless.client import Client, Refused
 
 pytestmark = pytest.mark.live
-MODULE = [sys.executable, "-m", "zsamb_core.headless.run"]
+COMMAND = [sys.executable, "-m", "zsamb_core", "run"]
+OLD_NAME = [sys.executable, "-m", "zsamb_core.run"]
 LONG = ["--set", "KSampler.steps=400"]  # a run that is still going when something happens to it
 
 
-def run(*args, **env):
+def run(*args, command=COMMAND, **env):
     return subprocess.run(
-        [*MODULE, *map(str, args)],
+        [*command, *map(str, args)],
         cwd=workflows.FOLDER.parents[1],
         capture_output=True,
         text=True,
@@ -43,7 +44,7 @@ def run(*args, **env):
 @contextmanager
 def started(*args):
     """The command, killed if it is still there at the end."""
-    command = [*MODULE, *map(str, args)]
+    command = [*COMMAND, *map(str, args)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     # What a shell starts in the background ignores SIGINT, and so do its children.
     heed = None if os.name == "nt" else functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
@@ -110,9 +111,9 @@ def other(tmp_path):
 
 
 def test_prompts_and_seed_change_the_pictures(server, flow, tmp_path):
-    def drawn(name, *args):
+    def drawn(name, *args, **how):
         out = tmp_path / name
-        done = run(flow["prompts"], "--server", server.url, "--out", out, *args)
+        done = run(flow["prompts"], "--server", server.url, "--out", out, *args, **how)
         assert done.returncode == 0, done.stderr
         assert done.stdout.split() == [str(out / f"{i:03}.png") for i in range(1, len(pictures(out)) + 1)]
         assert "prompts: KSampler 3/3\n" in done.stderr
@@ -121,7 +122,7 @@ def test_prompts_and_seed_change_the_pictures(server, flow, tmp_path):
     first, seed = drawn("first"), drawn("seed", "--set", "6.seed=5")
     prompts = drawn("prompts", "--set", "prompts=a house\na boat")
     assert len(first) == 2 and all(p.shape == (128, 128, 3) for p in first)
-    assert np.array_equal(first, drawn("again"))
+    assert np.array_equal(first, drawn("again", command=OLD_NAME))
     assert min(np.abs(a - b).mean() for a, b in zip(first, seed, strict=True)) > 0.01
     assert min(np.abs(a - b).mean() for a, b in zip(first, prompts, strict=True)) > 0.003
     assert len(drawn("one", "--set", "Prompt Set.prompts=a flower")) == 1
@@ -191,7 +192,7 @@ def test_no_server_and_something_else_than_comfyui(flow, tmp_path):
 def test_a_python_without_the_packages_is_told_so(flow, tmp_path):
     venv.create(tmp_path / "bare")
     python = tmp_path / "bare" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    command = [str(python), *MODULE[1:], str(flow["prompts"])]
+    command = [str(python), *COMMAND[1:], str(flow["prompts"])]
     done = subprocess.run(
         command, cwd=workflows.FOLDER.parents[1], capture_output=True, text=True, timeout=60
     )
@@ -331,6 +332,13 @@ def test_a_bad_row_stops_the_batch_before_it_starts(server, flow, styles, tmp_pa
         rows = manifest(tmp_path, *ROWS, {"output": "bad", **bad})
         done = run(flow["prompts"], "--server", server.url, "--out", out, "--manifest", rows)
         assert done.returncode == 2 and said in done.stderr and "nothing was run" in done.stderr
+    rows = manifest(tmp_path, *ROWS, *({"output": n, n: v} for n, v in (("strength", 7), ("sede", 5))))
+    done = run(flow["prompts"], "--server", server.url, "--out", out, "--manifest", rows, "--dry-run")
+    assert done.returncode == 2 and len(done.stdout.splitlines()) == 4
+    assert "row 4 (line 4): strength of node 5 (SharedAttention Patch) is 7, expected at most" in done.stderr
+    assert "row 5 (line 5): sede: no node of the workflow has an input of this name" in done.stderr
+    done = run(flow["prompts"], "--server", server.url, "--out", out, "--dry-run")
+    assert done.returncode == 0 and f"{server.url} would run this" in done.stderr
     rows = manifest(tmp_path, {"output": "good", "image:9": str(styles[0])}, {"output": "bad"})
     done = run(flow["reference"], "--server", server.url, "--out", out, "--manifest", rows)
     assert done.returncode == 2 and "row 2 (line 2): image of node 9 (Reference picture)" in done.stderr

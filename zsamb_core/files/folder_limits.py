@@ -64,16 +64,21 @@ def weights_of(folder: Path) -> Weights:
     """Of the files that transformers would read. Raises ValueError for files that cannot be read, and for
     tensors that are larger than the file.
     """
+    files, safe = weight_files(folder)
+    shapes = [shape for file in files for shape in (_safe(file) if safe else _pickled(file))]
+    widest = max((n for shape in shapes for n in shape), default=0)
+    return Weights(len(shapes), sum(map(math.prod, shapes)), widest, safe)
+
+
+def weight_files(folder: Path) -> tuple[list[Path], bool]:
+    """(the files with weights that transformers would read, whether they are safetensors). Raises ValueError
+    for a folder without any.
+    """
     for name, safe in (("model.safetensors", True), ("pytorch_model.bin", False)):
         if (folder / name).is_file():
-            files = [folder / name]
-        elif (folder / f"{name}.index.json").is_file():
-            files = _parts(folder, f"{name}.index.json")
-        else:
-            continue
-        shapes = [shape for file in files for shape in (_safe(file) if safe else _pickled(file))]
-        widest = max((n for shape in shapes for n in shape), default=0)
-        return Weights(len(shapes), sum(map(math.prod, shapes)), widest, safe)
+            return [folder / name], safe
+        if (folder / f"{name}.index.json").is_file():
+            return _parts(folder, f"{name}.index.json"), safe
     raise ValueError(
         f"{folder.name} has no weights, expected model.safetensors or pytorch_model.bin. Get that file of the"
         " model."

@@ -40,17 +40,24 @@ def read_manifest(path: Path) -> list[Row]:
 
     Raises ManifestError that lists the rows that are wrong.
     """
+    found = _read(path)
+    _refuse(path, [row for row in found if isinstance(row, str)])
+    return [row for row in found if isinstance(row, Row)]
+
+
+def _read(path: Path) -> list[Row | str]:
+    """The rows, and for each that is wrong its place and why. Raises ManifestError where there are none."""
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise ManifestError(f"{path}: a manifest is a .csv or a .jsonl file")
-    rows, wrong = [], []
+    try:
+        text = decode(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{path}: cannot be read ({error})") from error
+    rows: list[Row | str] = []
     names: dict[str, str] = {}
     try:
-        try:
-            text = decode(path.read_bytes())
-        except ValueError as error:
-            raise ManifestError(f"{path}: cannot be read ({error})") from error
         for place, fields in reader(path, text):
             try:
                 if isinstance(fields, str):
@@ -61,10 +68,9 @@ def read_manifest(path: Path) -> list[Row]:
                     raise ManifestError(f"{OUTPUT} is {row.output!r}, as in {before}; names must differ")
                 rows.append(row)
             except ManifestError as error:
-                wrong.append(f"{place}: {error}")
-    except (OSError, csv.Error) as error:
-        raise ManifestError(f"{path}: cannot be read ({error})") from error
-    _refuse(path, wrong)
+                rows.append(f"{place}: {error}")
+    except csv.Error as error:
+        rows.append(f"the rows behind row {len(rows)} cannot be read ({error})")
     if not rows:
         raise ManifestError(f"{path}: no rows in it")
     return rows
@@ -110,18 +116,32 @@ def prepare_rows(
     """A job for each row of the manifest, in ``out``/name. ``values`` and ``pictures`` hold for all rows;
     a row's own come after them. Raises ManifestError that lists the rows that are wrong.
     """
-    jobs, wrong = [], []
-    for row in read_manifest(path):
-        try:
-            own = [*values, *row.values.items()]
-            job = prepare(
-                workflow, row.output, row.place, out / row.output, own, {**pictures, **row.pictures}
-            )
-            jobs.append(job)
-        except ManifestError as error:
-            wrong.append(f"{row.place}: {error}")
+    jobs, wrong = check_rows(path, workflow, out, values, pictures)
     _refuse(path, wrong)
     return jobs
+
+
+def check_rows(
+    path: Path,
+    workflow: Workflow,
+    out: Path,
+    values: Sequence[tuple[str, Any]],
+    pictures: Mapping[str, Path],
+) -> tuple[list[Job], list[str]]:
+    """(the jobs of the rows that are in order, for each other row its place and what is wrong), of all rows
+    in one pass. Raises ManifestError for what is no manifest.
+    """
+    jobs, wrong = [], []
+    for row in _read(path):
+        if isinstance(row, str):
+            wrong.append(row)
+            continue
+        own, files = [*values, *row.values.items()], {**pictures, **row.pictures}
+        try:
+            jobs.append(prepare(workflow, row.output, row.place, out / row.output, own, files))
+        except ManifestError as error:
+            wrong.append(f"{row.place}: {error}")
+    return jobs, wrong
 
 
 def _refuse(path: Path, wrong: list[str]) -> None:

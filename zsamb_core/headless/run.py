@@ -1,56 +1,103 @@
-"""Run a ComfyUI workflow with other inputs on one or more servers, once or for each row of a manifest.
-
-Prints the files it wrote on stdout, progress and errors on stderr. Exit codes: 0 all done, 1 the server
-refused or failed, 2 an input is wrong and nothing was run, 3 no server answers.
-"""
+"""``zsamb run``: a workflow with other inputs on one or more servers, once or for each row of a manifest."""
 
 import argparse
 import asyncio
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from importlib.util import find_spec
 from pathlib import Path
 
-from ..console import say, take_any_text
-from ..texts import plain
+from ..console import FAILED, INTERRUPTED, NO_SERVER, WRONG, say
+from ..packages import require_packages
 from .client import Client, ClientError, read_address
-from .manifest import prepare, prepare_rows
+from .dry_run import ask_servers, show_jobs
+from .manifest import check_rows, prepare, prepare_rows
 from .pool import Pool
 from .row_folder import Job, damage, is_done
-from .workflow import check_inputs, picture_inputs, read_workflow
+from .server_check import refusals
+from .workflow import read_workflow
 
-FAILED, WRONG, NO_SERVER, INTERRUPTED = 1, 2, 3, 130
+DEFAULT = "http://127.0.0.1:8188"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command; returns the exit code."""
-    take_any_text()
-    parser, options = _arguments(argv)
-    if lacking := [name for name in ("aiohttp", "PIL") if find_spec(name) is None]:
-        parser.exit(
-            WRONG,
-            f"{parser.prog}: {sys.executable} has no {' and no '.join(lacking)}. Use ComfyUI's own Python, or"
-            " install them: pip install aiohttp pillow\n",
-        )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Run a ComfyUI workflow with other inputs on one or more servers, once or for each row of a manifest."
+        "\nPrints the files it wrote on stdout, progress and errors on stderr."
+    )
+    parser.epilog = (
+        "exit codes:\n  0    all done\n  1    a server refused or failed\n  2    an input is wrong, nothing"
+        " was run\n  3    no server answers\n  130  interrupted"
+    )
+    parser.add_argument(
+        "workflow", metavar="WORKFLOW", type=Path, help="a .json file in ComfyUI's API format"
+    )
+    parser.add_argument(
+        "--server",
+        action="append",
+        metavar="URL",
+        help=f"{DEFAULT} if not given; again for each further server",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="INPUT=VALUE",
+        help="INPUT is a name (every node that has it), id.name or title.name; zsamb inputs lists them",
+    )
+    parser.add_argument(
+        "--image",
+        action="append",
+        default=[],
+        metavar="NODE=FILE",
+        help="send a picture to the server for the node with this id or title",
+    )
+    parser.add_argument("--manifest", metavar="FILE", type=Path, help="a .csv or .jsonl file, one run a row")
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        type=Path,
+        default=Path("output"),
+        help="for the files; output if not given",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="list what would run and every bad row; the servers are asked, nothing is sent or written",
+    )
+
+
+def main(options: argparse.Namespace) -> int:
+    """Returns the exit code."""
+    servers = options.server or [DEFAULT]
     try:
-        jobs = _jobs(options)
+        require_packages("aiohttp", "PIL")
+        jobs, wrong = _jobs(options, servers)
     except (OSError, ValueError) as error:
-        parser.exit(WRONG, plain(f"{parser.prog}: {error}\n"))
+        say(f"zsamb run: {error}")
+        return WRONG
     # A single run is asked for by name and so always done.
-    todo = [job for job in jobs if not (options.manifest and is_done(job))]
-    if options.manifest and len(todo) < len(jobs):
-        say(f"{len(jobs) - len(todo)} of {len(jobs)} rows are complete already")
+    done = {job.name for job in jobs if options.manifest and is_done(job)}
+    todo = [job for job in jobs if job.name not in done]
+    if options.dry_run:
+        show_jobs(jobs, done)
+        for line in ([f"{options.manifest}: these rows are wrong:"] if wrong else []) + wrong:
+            say(line)
+    if done:
+        say(f"{len(done)} of {len(jobs) + len(wrong)} rows are complete already")
     for job in todo:
-        if wrong := damage(job):
-            say(f"{job.name}: {wrong}")
+        if damaged := damage(job):
+            say(f"{job.name}: {damaged}")
     if not todo:
-        return 0
+        return WRONG if wrong else 0
     try:
-        return asyncio.run(_run(todo, options.server, check=bool(options.manifest)))
+        if options.dry_run:
+            code = asyncio.run(ask_servers(todo, servers))
+            say("nothing was run, as it was a dry run")
+            return WRONG if wrong else code
+        return asyncio.run(_run(todo, servers, check=bool(options.manifest)))
     except KeyboardInterrupt:
-        say("interrupted; the server's run was cancelled")
+        say("interrupted" if options.dry_run else "interrupted; the server's run was cancelled")
         return INTERRUPTED
     except OSError as error:
         say(f"stopped: {error}")  # a full disk, or a picture that is gone since it was checked
@@ -64,7 +111,7 @@ async def _run(jobs: Sequence[Job], servers: Sequence[str], check: bool) -> int:
             client = await stack.enter_async_context(Client(address))
             try:
                 await client.is_there()
-                wrong = await _check(jobs, client) if check else []
+                wrong = await refusals(jobs, client) if check else []
             except ClientError as error:
                 say(str(error))
                 continue
@@ -86,60 +133,11 @@ async def _run(jobs: Sequence[Job], servers: Sequence[str], check: bool) -> int:
     return FAILED if pool.failed else 0
 
 
-async def _check(jobs: Sequence[Job], client: Client) -> list[str]:
-    """What this server would refuse in any of the jobs, told before the first runs."""
-    classes = {node["class_type"] for job in jobs for node in job.workflow.values()}
-    info = {name: await client.node_info(name) for name in sorted(classes)}
-    if absent := check_inputs(jobs[0].workflow, [], info):
-        return absent
-    wrong = []
-    for job in jobs:
-        # Of what the row leaves as it is, its pictures alone: one forgotten is the likeliest mistake.
-        unchanged = [(n, name) for n, name in picture_inputs(job.workflow) if n not in job.pictures]
-        wrong += [
-            f"{job.place}: {w}"
-            for w in check_inputs(job.workflow, dict.fromkeys([*unchanged, *job.changed]), info)
-        ]
-    return wrong
-
-
-def _arguments(argv: list[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    parser = argparse.ArgumentParser(
-        prog="python -m zsamb_core.headless.run",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("workflow", type=Path, help="a .json in ComfyUI's API format")
-    parser.add_argument(
-        "--server",
-        action="append",
-        metavar="URL",
-        help="http://127.0.0.1:8188 if not given; again for each further server",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="INPUT=VALUE",
-        help="INPUT is a name (every node that has it), id.name or title.name",
-    )
-    parser.add_argument(
-        "--image",
-        action="append",
-        default=[],
-        metavar="NODE=FILE",
-        help="send a picture to the server for the node with this id or title",
-    )
-    parser.add_argument("--manifest", type=Path, help="a .csv or .jsonl file, one run a row")
-    parser.add_argument("--out", type=Path, default=Path("output"), help="folder for what was saved")
-    options = parser.parse_args(argv)
-    options.server = options.server or ["http://127.0.0.1:8188"]
-    return parser, options
-
-
-def _jobs(options: argparse.Namespace) -> list[Job]:
-    """All that is to run, with every input checked that can be without a server. Raises ValueError."""
-    addresses = [read_address(server) for server in options.server]
+def _jobs(options: argparse.Namespace, servers: Sequence[str]) -> tuple[list[Job], list[str]]:
+    """All that is to run, with every input checked that can be without a server; and of a dry run what is
+    wrong in each bad row. Raises ValueError, for bad rows too where it is no dry run.
+    """
+    addresses = [read_address(server) for server in servers]
     if twice := [a for a, n in Counter(addresses).items() if n > 1]:
         raise ValueError(
             f"--server {Client(twice[0]).name} is given twice; each server takes one row at once"
@@ -150,9 +148,9 @@ def _jobs(options: argparse.Namespace) -> list[Job]:
         raise ValueError(f"--out {options.out}: is a file, expected a folder")
     workflow = read_workflow(options.workflow)
     if options.manifest:
-        return prepare_rows(options.manifest, workflow, options.out, values, pictures)
-    name = options.workflow.stem
-    return [prepare(workflow, name, "", options.out, values, pictures)]
+        rows = (options.manifest, workflow, options.out, values, pictures)
+        return check_rows(*rows) if options.dry_run else (prepare_rows(*rows), [])
+    return [prepare(workflow, options.workflow.stem, "", options.out, values, pictures)], []
 
 
 def _pair(option: str, text: str, form: str) -> tuple[str, str]:
@@ -160,7 +158,3 @@ def _pair(option: str, text: str, form: str) -> tuple[str, str]:
     if not sign or not key.strip():
         raise ValueError(f"{option} {text!r}: expected {form}")
     return key.strip(), value
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,14 +1,19 @@
 """The judges, and what they have embedded, kept in files: each picture and text once, by its content."""
 
 import hashlib
+import importlib
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..files.whole_file import write_over
 from .plan import Set
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KINDS = {"dino": ("vit", "dinov2"), "clip": ("clip",)}
 SAVED_EVERY = 10.0  # seconds
@@ -26,18 +31,10 @@ class Judge:
 
 
 def find_judge(role: str, given: str) -> Judge:
-    """Looks at the files, and loads nothing."""
+    """Looks at the files, and loads nothing. Raises ValueError for what is no such judge."""
     if given == "demo":
-        from demo.judges import WEIGHTS, clip_tokenizer_folder, demo_judge
-
-        files = [WEIGHTS / f"{role}.safetensors"]
-        if role == "clip":
-            files += [clip_tokenizer_folder() / name for name in ("vocab.json", "merges.txt")]
-        if not files[0].is_file():
-            raise ValueError(
-                f"The demo has no {role}.safetensors: train it with python -m demo.training.train_{role}."
-            )
-        return Judge(role, "demo", digest(files), lambda: demo_judge(role))
+        return _demo_judge(role)
+    from ..files.folder_limits import weight_files
     from ..files.json_file import read_settings
     from . import judge as vision_model
 
@@ -51,10 +48,41 @@ def find_judge(role: str, given: str) -> Judge:
             f"{': give it as --clip' if kind == 'clip' else ''}."
         )
     read_settings(folder, "preprocessor_config.json")
-    files = sorted(p for p in folder.iterdir() if p.suffix in (".json", ".txt", ".safetensors"))
-    if not any(p.suffix == ".safetensors" for p in files):
-        raise ValueError(f"--{role}: {folder.name} has no safetensors, expected model.safetensors.")
+    try:
+        weights, _ = weight_files(folder)
+    except ValueError as error:
+        raise ValueError(f"--{role}: {error}") from error
+    others = [p for p in folder.iterdir() if p.suffix in (".json", ".txt", ".safetensors")]
+    files = sorted({*others, *weights})
     return Judge(role, folder.resolve().name, digest(files), lambda: vision_model.load_vision_model(folder))
+
+
+def _demo_judge(role: str) -> Judge:
+    judges = _demo_judges(role)
+    files = [judges.WEIGHTS / f"{role}.safetensors"]
+    if role == "clip":
+        files += [judges.clip_tokenizer_folder() / name for name in ("vocab.json", "merges.txt")]
+    if not files[0].is_file():
+        raise ValueError(
+            f"The demo has no {role}.safetensors: train it with python -m demo.training.train_{role}."
+        )
+    return Judge(role, "demo", digest(files), lambda: judges.demo_judge(role))
+
+
+def _demo_judges(role: str) -> Any:
+    """The module demo.judges, which lies beside this package in the repository and is installed nowhere."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / "demo" / "judges.py").is_file():
+        raise ValueError(
+            f"--{role} demo: the demo's models are not installed, they come with the repository. Run"
+            " python -m zsamb_core in the repository's folder, or give the folder of a model."
+        )
+    # First, so that it is no other demo that the folder at hand may have.
+    sys.path.insert(0, str(root))
+    try:
+        return importlib.import_module("demo.judges")
+    finally:
+        sys.path.remove(str(root))
 
 
 def digest(files: list[Path]) -> str:
@@ -120,9 +148,10 @@ class Embeddings:
         from .judge import AT_ONCE, OWN, PUBLISHED, embed_all
 
         model = self.judge.load()
-        if torch.cuda.is_available():
-            torch.backends.cudnn.allow_tf32 = False  # the same numbers as on the CPU
-            model.model.to("cuda")
+        # This is the command's alone: inside ComfyUI the nodes leave the choice of a device to the host.
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.backends.cudnn.allow_tf32 = False  # the same numbers as on the CPU
+        model.model.to(device)
         # The evaluations squash for DINO alone; CLIP's published numbers were made with its own preparation.
         squashed = self.preprocessing == "published" and self.judge.role == "dino"
         way = PUBLISHED if squashed else OWN
@@ -145,7 +174,7 @@ class Embeddings:
             self.save()
             print()
 
-    def of(self, keys: list[str]):
+    def of(self, keys: list[str]) -> "Tensor":
         import torch
 
         return torch.stack([self.rows[key] for key in keys])
@@ -165,7 +194,9 @@ def text_key(text: str) -> str:
 
 def embed_sets(sets: list[Set], judge: Judge, preprocessing: str, out: Path) -> Embeddings:
     """All that the judge is asked about: CLIP of the pictures with prompts alone."""
-    store, pictures, texts = Embeddings(judge, preprocessing, out), {}, {}
+    store = Embeddings(judge, preprocessing, out)
+    pictures: dict[str, Path] = {}
+    texts: dict[str, str] = {}
     for item in sets:
         if judge.role == "dino":
             pictures |= {key: path for path, key in item.keys.items()}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+Prompts = dict[str, Any] | list[Any]  # by file name, or in order; texts once they are checked
 
 
 @dataclass
@@ -28,10 +29,10 @@ class Set:
     keys: dict[Path, str] = field(default_factory=dict)
 
 
-def natural(path: Path) -> tuple:
+def natural(path: Path) -> tuple[list[int | str], str]:
     """Sorts 2 before 10."""
-    parts = [int(p) if p.isdecimal() else p for p in re.split("([0-9]+)", path.stem.casefold())]
-    return (parts, path.name)
+    parts = re.split("([0-9]+)", path.stem.casefold())
+    return [int(p) if p.isdecimal() else p for p in parts], path.name
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -60,27 +61,28 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is not JSON: {error}") from error
 
 
-def read_prompts(path: Path) -> dict | list:
+def read_prompts(path: Path) -> Prompts:
     """By file name: a JSON object, or lines of name, tab, prompt; in order: a JSON list, or plain lines."""
     if path.suffix.lower() == ".json":
-        return read_json(path)
+        found: Prompts = read_json(path)
+        return found
     lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     split = [[part.strip() for part in line.split("\t", 1)] for line in lines]
     if all(len(parts) == 1 for parts in split):
         return lines
-    found: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     for parts in split:
-        if len(parts) == 1 or parts[0] in found:
+        if len(parts) == 1 or parts[0] in by_name:
             problem = "has no tab, and others have one" if len(parts) == 1 else "names that file again"
             raise ValueError(
                 f"{path}: the line {' '.join(parts)!r} {problem}. Write each line as file name, tab, prompt,"
                 " or none of them."
             )
-        found[parts[0]] = parts[1]
-    return found
+        by_name[parts[0]] = parts[1]
+    return by_name
 
 
-def paired(images: list[Path], given: dict | list, where: str) -> list[str]:
+def paired(images: list[Path], given: Prompts, where: str) -> list[str]:
     """One prompt per picture. Raises ValueError where that is not certain."""
     names = [p.name for p in images]
     prompts = list(given.values()) if isinstance(given, dict) else given
@@ -161,8 +163,8 @@ def read_plan(path: Path, consistency: bool = True) -> list[Set]:
 
 def planned(path: Path, index: int, entry: Any) -> Set:
     where = f"{path}: set {index + 1}"
-    kinds = {"name": str, "images": (str, list), "references": list, "weights": list, "baseline": str}
-    kinds |= {"prompts": (list, dict), "group": str}
+    kinds: dict[str, tuple[type, ...]] = {"name": (str,), "images": (str, list), "references": (list,)}
+    kinds |= {"weights": (list,), "baseline": (str,), "prompts": (list, dict), "group": (str,)}
     if not isinstance(entry, dict) or not entry.get("name") or not entry.get("images"):
         raise ValueError(f"{where} has no name or no images, expected an object with both.")
     for key, value in entry.items():
@@ -171,7 +173,8 @@ def planned(path: Path, index: int, entry: Any) -> Set:
                 f"{where} ({entry['name']}) has {key} as {json.dumps(value)[:80]}, expected"
                 f" {', '.join(kinds)}: names are texts, references files, weights numbers."
             )
-    for key, kind in {"references": str, "weights": (int, float)}.items():
+    items: dict[str, tuple[type, ...]] = {"references": (str,), "weights": (int, float)}
+    for key, kind in items.items():
         if not all(isinstance(x, kind) and not isinstance(x, bool) for x in entry.get(key, [])):
             raise ValueError(f"{where} ({entry['name']}) has {key} {entry[key]}, expected texts or numbers.")
     images = entry["images"]

@@ -5,15 +5,22 @@ import io
 import json
 import math
 import re
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..files.whole_file import write_new
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+# A set's numbers by name, as scores.json has them; what was not asked for is None, or an empty list.
+Entry = dict[str, Any]
 SHOWN = 40  # sets on scores.png
 
 
-def mean(values: list) -> float | None:
+def mean(values: Sequence[float | None]) -> float | None:
     there = [v for v in values if v is not None]
     return math.fsum(there) / len(there) if there else None
 
@@ -23,7 +30,7 @@ def short(value: float | None) -> str:
     return "-" if value is None else re.sub(r"^(-?)0\.", r"\1.", f"{value:.4f}")
 
 
-def table(entries: list[dict]) -> list[str]:
+def table(entries: list[Entry]) -> list[str]:
     """For sets without weights a line per group, the mean over its sets; for those with weights a table of
     each choice of references, with a line per choice of weights and a block of columns per group.
     """
@@ -55,7 +62,7 @@ def table(entries: list[dict]) -> list[str]:
     return lines
 
 
-def numbered(entry: dict, *keys: str) -> dict:
+def numbered(entry: Entry, *keys: str) -> Entry:
     """A column per reference: ``{"similarity": [a, b]}`` to ``{"similarity 1": a, "similarity 2": b}``."""
     return {f"{key} {i + 1}": x for key in keys for i, x in enumerate(entry.get(key) or [])}
 
@@ -64,12 +71,16 @@ def put(path: Path, data: bytes) -> None:
     """Write a result; another one of an earlier run stays, under a number."""
     if path.exists() and path.read_bytes() != data:
         numbered = (path.with_name(f"{path.stem}_{n:05}{path.suffix}") for n in count(1))
-        kept = write_new(numbered, lambda place: place.write_bytes(path.read_bytes()))
+        kept = write_new(numbered, lambda place: _copy(path, place))
         print(f"{path} of an earlier run is kept as {kept.name}")
     path.write_bytes(data)
 
 
-def write_csv(path: Path, rows: list[dict]) -> None:
+def _copy(path: Path, place: Path) -> None:
+    place.write_bytes(path.read_bytes())
+
+
+def write_csv(path: Path, rows: list[Entry]) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     columns.sort(key=lambda key: int(key.split()[-1]) if key[-1].isdecimal() else 0)
     stream = io.StringIO(newline="")
@@ -79,7 +90,7 @@ def write_csv(path: Path, rows: list[dict]) -> None:
     put(path, stream.getvalue().encode())
 
 
-def write(entries: list[dict], about: dict, out: Path) -> None:
+def write(entries: list[Entry], about: Entry, out: Path) -> None:
     sets, pictures = [], []
     for e in entries:
         row = {key: e[key] for key in ("name", "group", "images", "consistency", "wms", "baseline")}
@@ -97,7 +108,7 @@ def write(entries: list[dict], about: dict, out: Path) -> None:
     put(out / "scores.png", picture.getvalue())
 
 
-def named_values(entry: dict) -> list[tuple[str, float]]:
+def named_values(entry: Entry) -> list[tuple[str, float]]:
     weights = entry["weights"] or [None] * len(entry["references"])
     named = zip(entry["references"], weights, entry["similarity"], strict=False)
     found = [(f"{n[:20]}" + ("" if w is None else f" at {w:.4g}"), s) for n, w, s in named]
@@ -105,7 +116,7 @@ def named_values(entry: dict) -> list[tuple[str, float]]:
     return [(label, value) for label, value in found if value is not None]
 
 
-def drawn(entries: list[dict]):
+def drawn(entries: list[Entry]) -> "Image.Image":
     """For each set the cosines of its pairs, and a bar per reference."""
     from .picture import bars, matrix, stacked
 

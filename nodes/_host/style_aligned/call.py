@@ -7,9 +7,10 @@ areas, guidance with extra calls. ControlNets, inpainting and other packs' patch
 the very rows that the host made.
 """
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from comfy.conds import CONDCrossAttn
@@ -57,7 +58,7 @@ class Bank:
     def __init__(self) -> None:
         self._levels: dict = {}  # device to (sigma, hooks, features)
 
-    def at(self, device: torch.device, sigma: float, hooks) -> dict[tuple[str, int], Features]:
+    def at(self, device: torch.device, sigma: float, hooks: Any) -> dict[tuple[str, int], Features]:
         """By the cond's name and the reference's number; empty at a new noise level or with other hooks."""
         level = self._levels.get(device)
         if level is None or level[0] != sigma or level[1] is not hooks:
@@ -123,15 +124,22 @@ class Sharing:
 CALL: ContextVar[Recording | Sharing | None] = ContextVar("zsamb_call", default=None)
 
 
-def apply_with_references(executor, *args, **kwargs):
+def apply_with_references(executor: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
     """APPLY_MODEL wrapper. ``x`` (chunks * rows, C, h, w); chunk c belongs to the cond entry ``uuids[c]``."""
     with uncompiled():
         return _apply_with_references(executor, *args, **kwargs)
 
 
 def _apply_with_references(
-    executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs
-):
+    executor: Any,
+    x: torch.Tensor,
+    t: torch.Tensor,
+    c_concat: torch.Tensor | None = None,
+    c_crossattn: torch.Tensor | None = None,
+    control: Any = None,
+    transformer_options: dict[str, Any] = {},
+    **kwargs: Any,
+) -> torch.Tensor:
     run: Run | None = transformer_options.get(RUN)
     args = (x, t, c_concat, c_crossattn, control, transformer_options)
     if run is None:
@@ -165,7 +173,7 @@ def _apply_with_references(
     return within(sharing, executor, args, kwargs)
 
 
-def within(call: "Recording | Sharing | None", executor, args, kwargs):
+def within(call: "Recording | Sharing | None", executor: Any, args: Any, kwargs: Any) -> torch.Tensor:
     """The model call, with ``call`` for its layers to read."""
     token = CALL.set(call)
     try:
@@ -174,7 +182,7 @@ def within(call: "Recording | Sharing | None", executor, args, kwargs):
         CALL.reset(token)
 
 
-def by_parts(executor, run: Run, chunks: int, features, args, kwargs) -> torch.Tensor:
+def by_parts(executor: Any, run: Run, chunks: int, features: Any, args: Any, kwargs: Any) -> torch.Tensor:
     """The call, with ``at_once`` pictures of the batch in the model at a time: (chunks * batch, C, h, w), as
     one call gives it. ``features``: the references', empty without references, None where nothing is shared
     at this noise level.
@@ -182,7 +190,7 @@ def by_parts(executor, run: Run, chunks: int, features, args, kwargs) -> torch.T
     x, *others, options = args
     out = torch.empty_like(x, dtype=torch.float32).unflatten(0, (chunks, run.batch))
 
-    def draw(call, pictures: list[int]) -> None:
+    def draw(call: Any, pictures: list[int]) -> None:
         inputs = [part_of(value, pictures, chunks, run.batch) for value in (x, *others)]
         extra = part_of(kwargs, pictures, chunks, run.batch)
         drawn = within(call, executor, (*inputs, {**options, PART: tuple(pictures)}), extra)
@@ -223,7 +231,15 @@ def refuse_parts(run: Run, x: torch.Tensor, chunks: int) -> None:
         )
 
 
-def record(executor, run: Run, bank: dict, missing, x, t, transformer_options: dict) -> None:
+def record(
+    executor: Any,
+    run: Run,
+    bank: dict,
+    missing: Any,
+    x: torch.Tensor,
+    t: torch.Tensor,
+    transformer_options: dict,
+) -> None:
     """Fill ``bank`` with the ``missing`` (name, reference's number) at the noise level ``t``.
 
     References of one size share a call, up to the size of the host's own call ``x``.
@@ -241,7 +257,9 @@ def record(executor, run: Run, bank: dict, missing, x, t, transformer_options: d
             bank.update(zip(piece, recorded, strict=True))
 
 
-def call_with_references(executor, run: Run, rows, recorded, t, transformer_options: dict) -> None:
+def call_with_references(
+    executor: Any, run: Run, rows: Any, recorded: Any, t: torch.Tensor, transformer_options: dict
+) -> None:
     """One call of the unpatched model on references of one size, each row with its own prompt."""
     sigma = t.flatten()[:1]
     x = torch.cat([run.references[j].trajectory.at(sigma, run.references[j].offset) for _, j in rows])
@@ -269,7 +287,7 @@ def call_with_references(executor, run: Run, rows, recorded, t, transformer_opti
     within(Recording(run.options, recorded), executor, inputs, extra)
 
 
-def uncompiled():
+def uncompiled() -> AbstractContextManager[Any]:
     """Runs a patched model without torch.compile. A compiled model keeps the options of the call that it was
     compiled for, patches and names alike, and other models share it. torch before 2.6 has no switch for it.
     """

@@ -6,7 +6,7 @@ import re
 from PIL import Image
 
 from tests.core.headless.strange_server import WORKFLOW
-from zsamb_core.headless import run
+from zsamb_core import cli
 
 
 class Batch:
@@ -27,7 +27,7 @@ class Batch:
         """The exit code; what is said goes to the test's own streams."""
         where = [word for each in servers for word in ("--server", each.url)]
         paths = (self.folder / "flow.json", "--manifest", self.folder / "rows.jsonl", "--out", self.out)
-        return run.main([*map(str, paths), *where])
+        return cli.main(["run", *map(str, paths), *where])
 
     def complete(self):
         """Servers' addresses by the names of the rows that are done; nothing else lies in their folders."""

@@ -1,5 +1,4 @@
-"""``python -m zsamb_core.scores.evaluate``: score folders of pictures against each other, references and
-prompts.
+"""``zsamb score``: folders of pictures against each other, references and prompts.
 
 The measures are those of StyleAligned and Z-SASLM. Needs no ComfyUI. What was embedded stays in
 ``OUT/embeddings``, so that a second run, or one after an interruption, embeds what is new alone. Each prompt
@@ -8,13 +7,13 @@ nine tells nothing. Imports are inside functions, so that a wrong argument is to
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from ..console import take_any_text
+from ..console import FAILED, INTERRUPTED, WRONG, say
+from ..packages import require_packages
 from .embeddings import Embeddings, embed_sets, find_judge, identify, text_key
 from .plan import Set, check, paired, pictures_in, read_plan, read_prompts
-from .report import mean, table, write
+from .report import Entry, mean, table, write
 
 MATRIX = 64  # pictures in a set whose pairs are listed one by one
 
@@ -31,15 +30,15 @@ def folders_as_sets(options: argparse.Namespace) -> list[Set]:
     return sets
 
 
-def score(item: Set, sets: list[Set], dino: Embeddings | None, clip: Embeddings | None) -> dict:
+def score(item: Set, sets: list[Set], dino: Embeddings | None, clip: Embeddings | None) -> Entry:
     """All numbers of one set; what was not asked for is None, or an empty list."""
     from . import measures as scores
 
-    entry: dict = {"name": item.name, "group": item.group, "images": len(item.images)}
+    entry: Entry = {"name": item.name, "group": item.group, "images": len(item.images)}
     entry |= {"references": [p.name for p in item.references], "weights": item.weights}
     entry |= {"baseline": item.baseline, "consistency": None, "similarity": [], "wms": None, "gains": []}
     entry |= {"correlation": None, "clip": None, "matrix": []}
-    pictures: list[dict] = [
+    pictures: list[Entry] = [
         {"file": p.name, "prompt": None, "clip": None, "similarity": []} for p in item.images
     ]
     if dino:
@@ -77,7 +76,7 @@ def score(item: Set, sets: list[Set], dino: Embeddings | None, clip: Embeddings 
     return entry | {"pictures": pictures}
 
 
-def evaluate(options: argparse.Namespace) -> list[dict]:
+def score_sets(options: argparse.Namespace) -> list[Entry]:
     """Raises ValueError for anything the user can mend, before a model is loaded where that is possible."""
     if not options.dino and not options.clip:
         raise ValueError("There is no judge: give --dino or --clip, each a transformers folder, or demo.")
@@ -107,27 +106,64 @@ def evaluate(options: argparse.Namespace) -> list[dict]:
     return entries
 
 
-def main(arguments: list[str] | None = None) -> None:
-    take_any_text()  # of names in the console
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Score folders of pictures: how alike the pictures of a set are, how like its references, and how"
+        "\nwell they fit their prompts. Writes scores.csv, images.csv, scores.json and scores.png."
+        "\nGive --dino or --clip, or both. Needs no ComfyUI. A second run embeds new pictures only."
     )
-    parser.add_argument("plan", type=Path, nargs="?", help="a JSON file that lists sets, instead of --images")
-    parser.add_argument("--images", type=Path, nargs="+", default=[], help="a folder per set")
-    parser.add_argument("--references", type=Path, nargs="+", default=[], help="of all the sets")
-    parser.add_argument("--weights", type=float, nargs="+", help="of the references, 1 in sum")
-    parser.add_argument("--prompts", type=Path, help="JSON, lines, or lines of file name, tab, prompt")
-    parser.add_argument("--dino", help="a DINO or DINOv2 folder, or demo")
-    parser.add_argument("--clip", help="a CLIP folder, or demo")
-    parser.add_argument("--preprocessing", choices=("published", "own"), default="published",
-                        help="published: squashed for a DINO, and for a CLIP as its authors do; own: as its"
-                        " authors do for either")  # fmt: skip
-    parser.add_argument("--out", type=Path, default=Path("output/scores"))
+    parser.epilog = (
+        "exit codes:\n  0    all done\n  1    a file cannot be written\n  2    an input is wrong\n"
+        "  130  interrupted"
+    )
+    parser.add_argument(
+        "plan", metavar="PLAN", type=Path, nargs="?", help="a JSON file that lists sets, instead of --images"
+    )
+    parser.add_argument(
+        "--images", metavar="FOLDER", type=Path, nargs="+", default=[], help="one folder for each set"
+    )
+    parser.add_argument(
+        "--references", metavar="FILE", type=Path, nargs="+", default=[], help="pictures that all sets follow"
+    )
+    parser.add_argument(
+        "--weights", metavar="W", type=float, nargs="+", help="one for each reference, 1 in sum"
+    )
+    parser.add_argument(
+        "--prompts",
+        metavar="FILE",
+        type=Path,
+        help="a JSON object or list, a prompt on each line, or lines of file name, tab, prompt",
+    )
+    parser.add_argument("--dino", metavar="MODEL", help="a DINO or DINOv2 folder, or demo")
+    parser.add_argument("--clip", metavar="MODEL", help="a CLIP folder, or demo")
+    parser.add_argument(
+        "--preprocessing",
+        choices=("published", "own"),
+        default="published",
+        help="published (if not given): DINO sees pictures squashed to its square, CLIP as its authors do it;"
+        " own: both as their authors do it",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        type=Path,
+        default=Path("output/scores"),
+        help="for the files; output/scores if not given",
+    )
+
+
+def main(options: argparse.Namespace) -> int:
+    """Returns the exit code."""
     try:
-        evaluate(parser.parse_args(arguments))
+        require_packages("numpy", "torch", "transformers", "safetensors", "PIL")
+        score_sets(options)
     except ValueError as error:
-        sys.exit(str(error))
-
-
-if __name__ == "__main__":
-    main()
+        say(f"zsamb score: {error}")
+        return WRONG
+    except OSError as error:
+        say(f"stopped: {error}")  # a full disk, or a folder that cannot be written into
+        return FAILED
+    except KeyboardInterrupt:
+        say("interrupted; what is embedded is kept, and the same command goes on from there")
+        return INTERRUPTED
+    return 0

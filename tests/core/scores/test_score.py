@@ -7,6 +7,7 @@ import math
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from zsamb_core.scores.evaluate import main
+from tools import evaluate
+from zsamb_core import cli
 from zsamb_core.scores.judge import VisionModel
 from zsamb_core.scores.plan import SUFFIXES, natural, paired, read_plan, read_prompts
 from zsamb_core.scores.report import short
@@ -88,16 +90,23 @@ def plan(work, *sets):
     return str(work / "plan.json")
 
 
+def score(*given):
+    """The command's exit code."""
+    return cli.main(["score", *map(str, given)])
+
+
 def run(work, models, *given, dino="vit", clip="clip", out="out"):
     judges = [f"--{role}={models / name}" for role, name in (("dino", dino), ("clip", clip)) if name]
-    main([*map(str, given), *judges, "--out", str(work / out)])
+    assert score(*given, *judges, "--out", work / out) == 0
     return json.loads((work / out / "scores.json").read_text())
 
 
 def told(work, models, *given, **judges):
-    with pytest.raises(SystemExit) as stop:
+    """What is said of a wrong input."""
+    said = io.StringIO()
+    with redirect_stderr(said), pytest.raises(AssertionError, match="assert 2 == 0"):
         run(work, models, *given, **judges)
-    return str(stop.value)
+    return said.getvalue()
 
 
 def table(path):
@@ -302,8 +311,8 @@ def test_an_interrupted_run_leaves_what_it_had(work, models, embedded):
     for i in range(40):
         picture(work / "many" / f"{i}.png", 200 + i)
     embedded["stop"] = 1
-    with pytest.raises(KeyboardInterrupt):
-        run(work, models, "--images", work / "many", clip=None)
+    interrupted = ["--images", work / "many", "--dino", models / "vit", "--out", work / "out"]
+    assert score(*interrupted) == 130
     (kept,) = (work / "out" / "embeddings").iterdir()
     assert kept.name.startswith("dino-vit-published-") and embedded["pictures"] == 16
     kept.with_name(".1.part").write_bytes(b"half")  # as a killed run leaves it
@@ -412,7 +421,7 @@ def test_errors_come_before_a_model_is_loaded(work, models, monkeypatch):
     (work / "vit" / "config.json").write_text('{"model_type": "vit"}')
     assert "vit has no preprocessor_config.json" in told(work, work, *images, clip=None)
     (work / "vit" / "preprocessor_config.json").write_text("{}")
-    assert "vit has no safetensors" in told(work, work, *images, clip=None)
+    assert "vit has no weights, expected model.safetensors or pytorch" in told(work, work, *images, clip=None)
     assert "no.txt cannot be read" in told(work, models, *images, "--prompts", work / "no.txt")
     assert "no.json cannot be read" in told(work, models, work / "no.json")
     (work / "plan.json").write_text("{")
@@ -519,7 +528,7 @@ def test_the_sheet_shows_the_matrix_and_bars(work, models):
 
 def test_importing_it_is_light():
     code = (
-        "import sys; sys.path[:0] = ['.']; import zsamb_core.scores.evaluate; print([m for m in ('comfy',"
+        "import sys; sys.path[:0] = ['.']; import zsamb_core.cli; print([m for m in ('comfy',"
         " 'torch', 'numpy', 'transformers', 'PIL') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -553,25 +562,25 @@ def test_the_demo_judges(work, monkeypatch, models):
         judges.demo_judge("vit")
 
 
-def test_demo_on_the_command_line(work, models, monkeypatch):
+def test_demo_on_the_command_line(work, models, monkeypatch, capsys):
     from demo import judges
 
     (work / "weights").mkdir()
     monkeypatch.setattr(judges, "WEIGHTS", work / "weights")
-    arguments = ["--images", str(work / "plain"), "--out", str(work / "out")]
-    with pytest.raises(SystemExit, match="no dino.safetensors: train it with python -m demo.training.train_"):
-        main([*arguments, "--dino", "demo"])
+    arguments = ["--images", work / "plain", "--out", work / "out"]
+    assert score(*arguments, "--dino", "demo") == 2
+    assert "no dino.safetensors: train it with python -m demo.training.train_" in capsys.readouterr().err
     from safetensors.torch import save_file
 
     state = {k: v.half().contiguous() for k, v in judges.make_dino().state_dict().items()}
     save_file(state, work / "weights" / "dino.safetensors")
-    main([*arguments, "--dino", "demo"])
+    assert score(*arguments, "--dino", "demo") == 0
     found = json.loads((work / "out" / "scores.json").read_text())
     assert found["models"]["dino"]["name"] == "demo" and -1 <= found["sets"][0]["consistency"] <= 1
     monkeypatch.delenv("COMFYUI_PATH", raising=False)
     (work / "p.txt").write_text("\n".join(PROMPTS))
-    with pytest.raises(SystemExit, match="COMFYUI_PATH is ''"):
-        main([*arguments, "--dino", "demo", "--clip", "demo", "--prompts", str(work / "p.txt")])
+    assert score(*arguments, "--dino", "demo", "--clip", "demo", "--prompts", work / "p.txt") == 2
+    assert "COMFYUI_PATH is ''" in capsys.readouterr().err
 
 
 def test_a_set_of_any_name_on_a_console_of_ascii(work, models, monkeypatch):
@@ -584,8 +593,56 @@ def test_a_set_of_any_name_on_a_console_of_ascii(work, models, monkeypatch):
     assert b"\\u9ce5 caf\\xe9" in out.buffer.getvalue()
 
 
-def test_it_is_a_command(work):
-    """As the documents call it, with the error that it gives without a judge."""
-    command = [sys.executable, "-m", "zsamb_core.scores.evaluate", "--images", str(work / "plain")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3], check=False)
-    assert done.returncode == 1 and "There is no judge: give --dino or --clip" in done.stderr
+def test_weights_of_torch_s_format_are_judged_as_safetensors_are(work, models):
+    """As Load Vision Model takes them: older models have pytorch_model.bin alone."""
+    from safetensors.torch import load_file
+
+    images = ["--images", work / "plain", "--prompts", work / "p.txt"]
+    (work / "p.txt").write_text("\n".join(PROMPTS))
+    for name in ("vit", "clip"):
+        shutil.copytree(models / name, work / name)
+        torch.save(load_file(work / name / "model.safetensors"), work / name / "pytorch_model.bin")
+        (work / name / "model.safetensors").unlink()
+    safe, binary = run(work, models, *images, out="safe"), run(work, work, *images, out="bin")
+    assert binary["sets"] == safe["sets"] and safe["sets"][0]["clip"] is not None
+    # Other weights are another judge, whose embeddings are not taken for this one's.
+    state = torch.load(work / "vit" / "pytorch_model.bin", weights_only=True)
+    torch.save({key: value * 1.5 for key, value in state.items()}, work / "vit" / "pytorch_model.bin")
+    changed = run(work, work, *images, out="bin")
+    assert changed["models"]["dino"]["sha256"] != binary["models"]["dino"]["sha256"]
+    assert changed["sets"][0]["consistency"] != binary["sets"][0]["consistency"]
+
+
+def test_a_demo_that_is_not_there_is_said(work, monkeypatch, capsys):
+    """As after an installation, which has no demo; one of the folder at hand is another."""
+    from zsamb_core.scores import embeddings
+
+    (work / "demo").mkdir()
+    (work / "demo" / "judges.py").write_text("raise RuntimeError")
+    monkeypatch.chdir(work)
+    monkeypatch.setattr(embeddings, "__file__", str(work / "site" / "zsamb_core" / "scores" / "x.py"))
+    assert score("--images", work / "plain", "--dino", "demo", "--out", work / "out") == 2
+    said = capsys.readouterr().err
+    assert "--dino demo: the demo's models are not installed, they come with the repository" in said
+    assert not (work / "out").exists()
+
+
+def test_the_old_name_ends_as_it_did(work, models, capsys):
+    """With 1 for a wrong input, and with argparse's 2 for unknown arguments."""
+    given = ["--images", str(work / "plain"), "--out", str(work / "out")]
+    assert evaluate.main(given) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("python -m tools.evaluate is now called zsamb score")
+    assert said[1].startswith("zsamb score: There is no judge: give --dino or --clip") and len(said) == 2
+    with pytest.raises(SystemExit) as stop:
+        evaluate.main(["--no-such"])
+    assert stop.value.code == 2
+    assert evaluate.main([*given, "--dino", str(models / "vit")]) == 0
+    new, old = run(work, models, "--images", work / "plain", clip=None, out="new"), work / "out"
+    assert json.loads((old / "scores.json").read_text()) == new
+
+
+def test_results_that_cannot_be_written_are_said(work, models, capsys):
+    assert score("--images", work / "plain", "--dino", models / "vit", "--out", work / "a.png") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("stopped: ") and "a.png" in said

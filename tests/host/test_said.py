@@ -1,6 +1,7 @@
 """Where an input does nothing, one line in the log says so."""
 
 import logging
+from functools import partial
 
 import pytest
 import torch
@@ -104,7 +105,7 @@ def test_decimal_commas(demo, pack, star, tmp_path, said):
     assert said("weight_curve '0,5' is read as 0, 5").startswith("StyleBlockIPAdapter: ")
     with pytest.raises(ValueError, match="StyleBlockIPAdapter: weight_curve: '0,5 1,5' has decimal commas"):
         styled(pack, demo.model, adapter, make_embeds(pack), weight_curve="0,5 1,5")
-    rows = pack.nodes.blend.weight_rows
+    rows = partial(pack.nodes.blend.weight_rows, node="Multi-Ref Blend")
     assert rows("0,7", 2) == [[0, 7]]
     said("Multi-Ref Blend: weights '0,7' is read as 0, 7")
     with pytest.raises(ValueError, match="weights: '0,7 0,3' has decimal commas. Write a point: 0.7 0.3"):

@@ -1,5 +1,5 @@
 """Path recipe: the project's root goes last, so that ComfyUI's own top-level ``nodes`` module is never
-shadowed. And tiny models of transformers' classes, saved once.
+shadowed. How tests are shared among processes. And tiny models of transformers' classes, saved once.
 """
 
 import os
@@ -13,6 +13,25 @@ sys.path[:] = [p for p in sys.path if p not in ("", str(ROOT))] + [str(ROOT)]
 
 if os.environ.get("COMFYUI_PATH"):
     sys.path.insert(0, os.environ["COMFYUI_PATH"])
+
+
+# Tests of the canvas, which has a server of its own where several processes share the tests.
+CANVAS = ("test_browser.py", "test_bypass.py", "test_locales.py", "test_server.py", "test_workflows.py")
+TIERS = ("live", "host", "core")  # the longest first: what is left at the end is short
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of its own
+def pytest_collection_modifyitems(config, items):
+    """Where pytest-xdist shares the tests among processes (``--dist loadgroup``): each file stays in one
+    process, and so do the tests that share a server.
+    """
+    if not getattr(config.option, "loadgroup", False):
+        return
+    for item in items:
+        live = item.path.parent.name == "live"
+        name = ("canvas" if item.path.name in CANVAS else "live") if live else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(name))
+    items.sort(key=lambda item: TIERS.index(item.path.relative_to(ROOT / "tests").parts[0]))
 
 
 @pytest.fixture(scope="session")

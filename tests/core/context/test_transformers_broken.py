@@ -14,7 +14,7 @@ RAISED = "PyTorch has CUDA version 13.2 whereas TorchAudio has CUDA version 13.0
 # Each loader, on a folder that exists: what is missing in it is not reached, but for what is read beforehand.
 CODE = """
 import sys
-from zsamb_core import caption, clap, speech, summary, vision_model
+from zsamb_core.context import caption, clap, speech, summary
 loaders = {"blip": caption.load_caption_model, "whisper": speech.load_whisper, "clap": clap.load_clap,
            "t5": summary.load_summary_model}
 for kind, folder in zip(sys.argv[1::2], sys.argv[2::2]):

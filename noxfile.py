@@ -30,7 +30,7 @@ ORACLES = (
 BROWSER = "playwright>=1.49"  # drives the Chromium of the machine
 # Tests at a time: one more than cores, since those with a server also wait. Each process takes 1.5 GB.
 AT_A_TIME = str(min((os.cpu_count() or 1) + 1, 4))
-SHARED = ("-n", AT_A_TIME, "--dist", "loadgroup", "--no-loadscope-reorder")
+SHARED = ("-n", AT_A_TIME, "--no-loadscope-reorder")  # tests/conftest.py says what goes together
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # the tests' models are so small that threads cost more than they give
 
 

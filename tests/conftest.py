@@ -17,21 +17,26 @@ if os.environ.get("COMFYUI_PATH"):
 
 # Tests of the canvas, which has a server of its own where several processes share the tests.
 CANVAS = ("test_browser.py", "test_bypass.py", "test_locales.py", "test_server.py", "test_workflows.py")
-TIERS = ("live", "host", "core")  # the longest first: what is left at the end is short
+TIERS = ("live", "host", "core", "extras")  # the longest first: what is left at the end is short
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of its own
 def pytest_collection_modifyitems(config, items):
-    """Where pytest-xdist shares the tests among processes (``--dist loadgroup``): each file stays in one
-    process, and so do the tests that share a server.
-    """
-    if not getattr(config.option, "loadgroup", False):
-        return
-    for item in items:
-        live = item.path.parent.name == "live"
-        name = ("canvas" if item.path.name in CANVAS else "live") if live else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(name))
-    items.sort(key=lambda item: TIERS.index(item.path.relative_to(ROOT / "tests").parts[0]))
+    if hasattr(config, "workerinput"):  # one of pytest-xdist's processes
+        items.sort(key=lambda item: TIERS.index(item.path.relative_to(ROOT / "tests").parts[0]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Each file stays in one process, and so do the tests that share a server."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByServer(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            folder, _, name = file.rpartition("/")
+            return ("canvas" if name in CANVAS else "live") if folder.endswith("tests/live") else file
+
+    return ByServer(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -59,6 +59,24 @@ def run(session: nox.Session, *module_and_args: str, venv: str = MAIN) -> None:
     session.run(python_of(venv), "-m", *module_and_args, external=True)
 
 
+CHECKERS = ("ruff==0.17.5", "mypy==2.4.1", "codespell==2.4.3")
+
+
+def check(session: nox.Session) -> None:
+    """Lint, format, spelling and types. The nodes are a package only by the name of the folder that the host
+    finds them in: for the types they have one by a link.
+    """
+    run(session, "ruff", "check", ".")
+    run(session, "ruff", "format", "--check", ".")
+    run(session, "codespell_lib")
+    run(session, "mypy")
+    link = VENVS / "typed" / "zsamb"
+    if not link.exists():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(Path(__file__).resolve().parent, target_is_directory=True)
+    run(session, "mypy", "--package", "zsamb.nodes")
+
+
 @nox.session
 def demo(session: nox.Session) -> None:
     """Draw a set in the style of a reference picture, and one from prompts alone, through a real server."""
@@ -69,11 +87,9 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Lint, types, and the core, host and live tests; with arguments, pytest alone with these."""
-    packages = ("pytest>=8", "pytest-xdist>=3.7", "ruff==0.17.5", "mypy==2.4.1", "pathspec>=0.12")
-    set_up(session, *packages, *ORACLES, BROWSER)
+    set_up(session, "pytest>=8", "pytest-xdist>=3.7", *CHECKERS, *ORACLES, BROWSER, "pathspec>=0.12")
     if not session.posargs:
-        run(session, "ruff", "check", ".")
-        run(session, "mypy")
+        check(session)
     session.env.update(ONE_THREAD)
     run(session, "pytest", *(session.posargs or SHARED))
 
@@ -221,7 +237,8 @@ def blends(session: nox.Session) -> None:
 @nox.session
 def workflows(session: nox.Session) -> None:
     """Derive workflows/*.json, for the canvas, from workflows/api/*.json, keep both for the tests, take
-    the help pages' pictures off the canvas, and draw the first workflows' thumbnails. Needs Chromium.
+    the help pages' pictures off the canvas, draw the first workflows' thumbnails, and one graph. Needs
+    Chromium.
     """
     set_up(session, BROWSER)
     run(session, "tools.derive.ui_workflows")
@@ -229,6 +246,7 @@ def workflows(session: nox.Session) -> None:
     run(session, "tests.live.shipped_forms")
     run(session, "tools.derive.help_pictures")
     run(session, "tools.derive.thumbnails")
+    run(session, "tools.derive.graph_picture")
 
 
 @nox.session

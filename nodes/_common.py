@@ -1,8 +1,10 @@
 """What several nodes share: their categories, sockets and widgets, and how their errors name them."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from comfy_api.latest import io
 
@@ -99,7 +101,7 @@ def naming(node: str) -> Iterator[None]:
         raise ValueError(f"{node}: {error}") from error
 
 
-def problem_of(path_of, name, node: str) -> bool | str:
+def problem_of(path_of: Callable[[Any, str], Path | None], name: Any, node: str) -> bool | str:
     """For a loader's ``validate_inputs``, in place of the host's look into the list: True where ``path_of``
     finds what ``name`` means, else what is wrong, before anything runs.
     """
@@ -112,7 +114,7 @@ def problem_of(path_of, name, node: str) -> bool | str:
     return True
 
 
-def fingerprint_of(path_of, name, node: str) -> str:
+def fingerprint_of(path_of: Callable[[Any, str], Path | None], name: Any, node: str) -> str:
     """For a loader's ``fingerprint_inputs``: changes when a file does, is replaced, comes or goes, even by
     one that is older. The name of what is no file.
     """

@@ -7,6 +7,7 @@ from ..zsamb_core.context.music import GENRE, SHIPPED, LabelSet, read_label_sets
 from ._common import naming
 from ._host.context.models import ContextModel, Heard, caption_all, listen_all, transcribe_all
 from ._host.context.user_files import user_file
+from ._host.types import Audio, Image
 
 CAPTION, TRANSCRIBE, DESCRIBE = "Caption Image", "Transcribe Speech", "Describe Music"  # the nodes
 AUTO = "auto"
@@ -14,13 +15,17 @@ LABELS = "music_labels.yaml"
 LENGTH, BEAMS, TOP, SETS = 20, 1, 1, "mood"
 
 
-def captions(model, images, prefix="", length=LENGTH, beams=BEAMS) -> str:
+def captions(
+    model: ContextModel, images: Image, prefix: str = "", length: int = LENGTH, beams: int = BEAMS
+) -> str:
     """One line per picture."""
     with naming(CAPTION):
         return "\n".join(caption_all(model, images, prefix, length, beams))
 
 
-def transcripts(model, audio, language=AUTO, translate=False) -> tuple[str, str, list[str]]:
+def transcripts(
+    model: ContextModel, audio: Audio | None, language: str = AUTO, translate: bool = False
+) -> tuple[str, str, list[str]]:
     """(text, JSON, warnings); the warnings go to the log too."""
     with naming(TRANSCRIBE):
         found = transcribe_all(model, audio, None if language == AUTO else language, translate)
@@ -45,7 +50,9 @@ def in_json(model: ContextModel, recordings: list[dict]) -> str:
     return json.dumps({"model": model.name, "recordings": recordings}, ensure_ascii=False)
 
 
-def descriptions(model, audio, sets=SETS, top_k=TOP) -> tuple[str, str, str, list[str]]:
+def descriptions(
+    model: ContextModel, audio: Audio | None, sets: str = SETS, top_k: int = TOP
+) -> tuple[str, str, str, list[str]]:
     """(text, genre, JSON, warnings); the warnings go to the log too."""
     with naming(DESCRIBE):
         file = user_file(LABELS)

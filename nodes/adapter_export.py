@@ -1,5 +1,7 @@
 """Keeping the part of an IP-Adapter that is used."""
 
+from typing import Any
+
 from comfy_api.latest import io
 
 from ..zsamb_core.instantstyle.adapter_file import Adapter
@@ -8,6 +10,7 @@ from ..zsamb_core.instantstyle.export import export_adapter
 from ._common import BLOCK_WEIGHTS, CATEGORY, IP_ADAPTERS, STYLE_ADAPTER, naming
 from ._host.folders import name_in, places_for
 from ._host.sdxl import cross_attention
+from ._host.types import Model
 
 PREFIX = "style_adapter"  # of saved files
 
@@ -56,7 +59,13 @@ class SaveStyleAdapter(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, adapter: Adapter, model, preset, padded, filename_prefix, block_weights=None
+        cls,
+        adapter: Adapter,
+        model: Model,
+        preset: str,
+        padded: bool,
+        filename_prefix: str,
+        block_weights: Any = None,
     ) -> io.NodeOutput:
         node = "Save Style Adapter"
         with naming(node):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from comfy_api.latest import io, ui
@@ -13,6 +14,7 @@ from ..zsamb_core.style_aligned.resize import FITS, fit
 from ._common import CATEGORY, STYLE_REFERENCE, naming, place, weight_rows
 from ._host.conditioning import average
 from ._host.outputs import without
+from ._host.types import Vae
 
 NODE = "Multi-Ref Blend"
 ATTENTION = "attention"
@@ -66,12 +68,12 @@ class MultiRefBlend(io.ComfyNode):
                     options=[ATTENTION, *METHODS],
                     default=ATTENTION,
                     tooltip=(
-                        "attention: for style references, passes them on with their weights, and"
+                        "attention: for style references alone. It passes them on with their weights, and"
                         " SharedAttention Patch blends what pictures see: the best way where it was measured."
-                        " For latents and pictures: linear, the weighted sum; slerp, the published blend on"
-                        " the sphere, two by two; karcher, the mean on the sphere, the same in any order;"
-                        " variance preserving, for noise; as coded, what the authors' code does, to repeat"
-                        " its pictures."
+                        " The others blend latents, pictures, or the paths of style references. linear: the"
+                        " weighted sum. slerp: the published blend on the sphere, two by two. karcher: the"
+                        " mean on the sphere, the same in any order. variance preserving: for noise. as"
+                        " coded: what the authors' code does, to repeat its pictures."
                     ),
                 ),
                 io.Combo.Input(
@@ -94,7 +96,9 @@ class MultiRefBlend(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, weights, method, fit, references, vae=None) -> io.NodeOutput:
+    def execute(
+        cls, weights: str, method: str, fit: str, references: dict[str, Any], vae: Vae | None = None
+    ) -> io.NodeOutput:
         with naming(NODE):
             given = [value for _, value in sorted(references.items(), key=lambda item: place(item[0]))]
             if any(isinstance(value, StyleReference) for value in given):
@@ -109,7 +113,7 @@ class MultiRefBlend(io.ComfyNode):
                     " karcher to blend them as they are."
                 )
             latents = as_latents(given, fit, vae)
-            rows = weight_rows(weights, len(latents))
+            rows = weight_rows(weights, len(latents), NODE)
             found = torch.stack([blend(latents, row, METHODS[method]) for row in rows])
         preview = None if vae is None else vae.decode(found)
         return io.NodeOutput(
@@ -120,7 +124,7 @@ class MultiRefBlend(io.ComfyNode):
         )
 
 
-def as_latents(given: list, how: str, vae) -> torch.Tensor:
+def as_latents(given: list, how: str, vae: Vae | None) -> torch.Tensor:
     """(n, C, h, w) of LATENTs and IMAGEs, at the first one's size."""
     if any(isinstance(value, torch.Tensor) for value in given):
         if vae is None:
@@ -150,7 +154,7 @@ def blended_references(given: list, weights: str, method: str) -> StyleReference
     if not all(isinstance(value, StyleReference) for value in given):
         raise ValueError("references are STYLE_REFERENCEs and others, expected one kind.")
     references: list[Reference] = [r for value in given for r in value.references]
-    rows = weight_rows(weights, len(references))
+    rows = weight_rows(weights, len(references), NODE)
     if len(rows) > 1:
         raise ValueError(f"weights has {len(rows)} lines, expected one for style references.")
     shares = counted(rows[0], len(references))
@@ -159,8 +163,10 @@ def blended_references(given: list, weights: str, method: str) -> StyleReference
         return StyleReference(tuple(replace(r, weight=w) for r, w in kept))
     function = partial(blend, weights=[w for _, w in kept], method=METHODS[method])
     path = blended_path([r.path for r, _ in kept], function)
-    conditionings = [average([(getattr(r, side), w) for r, w in kept]) for side in ("positive", "negative")]
-    return StyleReference((Reference(path, *conditionings),))
+    positive, negative = (
+        average([(getattr(r, side), w) for r, w in kept]) for side in ("positive", "negative")
+    )
+    return StyleReference((Reference(path, positive, negative),))
 
 
 NODES = [MultiRefBlend]

@@ -1,6 +1,7 @@
 """Pictures, speech, music, weather and text as one prompt."""
 
 import logging
+from typing import Any
 
 from comfy_api.latest import io
 
@@ -129,20 +130,20 @@ class ContextToPrompt(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        text,
-        fusion,
-        template,
-        style,
-        image="",
-        speech="",
-        music="",
-        weather=None,
+        text: str,
+        fusion: str,
+        template: str,
+        style: str,
+        image: Any = "",
+        speech: Any = "",
+        music: Any = "",
+        weather: str | None = None,
         caption_model: ContextModel | None = None,
         speech_model: ContextModel | None = None,
         music_model: ContextModel | None = None,
         summary_model: ContextModel | None = None,
-        language=AUTO,
-        translate=False,
+        language: str = AUTO,
+        translate: bool = False,
     ) -> io.NodeOutput:
         # Text where nothing is connected. None comes by a link: a video without sound has no AUDIO.
         notes = [
@@ -163,12 +164,13 @@ class ContextToPrompt(io.ComfyNode):
                         f"{name} is no text, and {title.lower()}_model is not connected. Connect Load"
                         f" {title} Model, or text."
                     )
-            if image is not None and not isinstance(image, str):
+            # A model where there is something for it: seen to above.
+            if caption_model and image is not None and not isinstance(image, str):
                 image = captions(caption_model, image)
-            if speech is not None and not isinstance(speech, str):
+            if speech_model and speech is not None and not isinstance(speech, str):
                 speech, _, said = transcripts(speech_model, speech, language, translate)
                 notes += [f"speech, {line}" for line in said]
-            if music is not None and not isinstance(music, str):
+            if music_model and music is not None and not isinstance(music, str):
                 music, *_, said = descriptions(music_model, music)
                 notes += [f"music, {line}" for line in said]
             given = dict(zip(SOURCES, (image, speech, music, weather, text), strict=True))
@@ -178,11 +180,13 @@ class ContextToPrompt(io.ComfyNode):
         return io.NodeOutput("\n".join(prompts), style, "\n".join(notes))
 
     @classmethod
-    def fingerprint_inputs(cls, **_):
+    def fingerprint_inputs(cls, **_: Any) -> Any:
         return labels_stamp()
 
 
-def fuse(rows, fusion: str, template: str, summary_model) -> tuple[list[str], list[str]]:
+def fuse(
+    rows: list[dict[str, str]], fusion: str, template: str, summary_model: ContextModel | None
+) -> tuple[list[str], list[str]]:
     """(prompts, what was left out) of the sources line by line. Raises ValueError for a prompt of nothing."""
     order = " ".join(f"{{{name}}}" for name in ("text", *SOURCES[:-1])) if fusion == NONE else template
     left = [unused(order, row) for row in rows]
@@ -203,6 +207,7 @@ def fuse(rows, fusion: str, template: str, summary_model) -> tuple[list[str], li
     ]
     if fusion != SUMMARIZE:
         return prompts, notes
+    assert summary_model is not None
     summaries = summarise_all(summary_model, prompts)
     for i, (long, short) in enumerate(zip(prompts, summaries, strict=True)):
         read, count = summary_model.model.read(long)

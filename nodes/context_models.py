@@ -1,5 +1,7 @@
 """Loaders of the models that turn pictures, speech, music and long texts into prompt text."""
 
+from typing import Any
+
 from comfy_api.latest import io
 
 from ._common import (
@@ -19,7 +21,7 @@ class Loader(io.ComfyNode):
     """What the loaders share; each names its kind, its output and its texts."""
 
     KIND: Kind
-    OUTPUT: type
+    OUTPUT: Any  # one of the sockets of _common
     ID: str
     TITLE: str
     ABOUT: str
@@ -41,16 +43,16 @@ class Loader(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name):
+    def validate_inputs(cls, name: Any) -> bool | str:
         return problem_of(cls.KIND.path, name, cls.TITLE)
 
     @classmethod
-    def execute(cls, name) -> io.NodeOutput:
+    def execute(cls, name: Any) -> io.NodeOutput:
         with naming(cls.TITLE):
             return io.NodeOutput(load(cls.KIND, name, cls.TITLE))
 
     @classmethod
-    def fingerprint_inputs(cls, name):
+    def fingerprint_inputs(cls, name: Any) -> Any:
         return fingerprint_of(cls.KIND.path, name, cls.TITLE)
 
 

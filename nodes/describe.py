@@ -1,5 +1,7 @@
 """One node per sense: what a picture shows, what is said, how music sounds, each as text."""
 
+from typing import Any
+
 from comfy_api.latest import io
 
 from ..zsamb_core.context.speech import LANGUAGES
@@ -19,6 +21,7 @@ from ._descriptions import (
     transcripts,
 )
 from ._host.context.models import ContextModel
+from ._host.types import Audio, Image
 
 
 class CaptionImage(io.ComfyNode):
@@ -61,7 +64,9 @@ class CaptionImage(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, caption_model: ContextModel, images, prefix, length, beams) -> io.NodeOutput:
+    def execute(
+        cls, caption_model: ContextModel, images: Image, prefix: str, length: int, beams: int
+    ) -> io.NodeOutput:
         return io.NodeOutput(captions(caption_model, images, prefix, length, beams))
 
 
@@ -104,7 +109,9 @@ class TranscribeSpeech(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, speech_model: ContextModel, audio, language, translate) -> io.NodeOutput:
+    def execute(
+        cls, speech_model: ContextModel, audio: Audio, language: str, translate: bool
+    ) -> io.NodeOutput:
         text, report, _ = transcripts(speech_model, audio, language, translate)
         return io.NodeOutput(text, report)
 
@@ -153,12 +160,12 @@ class DescribeMusic(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, music_model: ContextModel, audio, sets, top_k) -> io.NodeOutput:
+    def execute(cls, music_model: ContextModel, audio: Audio, sets: str, top_k: int) -> io.NodeOutput:
         text, genre, report, _ = descriptions(music_model, audio, sets, top_k)
         return io.NodeOutput(text, genre, report)
 
     @classmethod
-    def fingerprint_inputs(cls, **_):
+    def fingerprint_inputs(cls, **_: Any) -> Any:
         return labels_stamp()
 
 

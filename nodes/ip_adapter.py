@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from comfy_api.latest import io
 
@@ -34,6 +35,7 @@ from ._host.instantstyle.style_images import NODE, as_hooks, with_images
 from ._host.instantstyle.text_space import content_of_text
 from ._host.instantstyle.vision import encode_images, encoder_of
 from ._host.sdxl import cross_attention
+from ._host.types import Clip, ClipVision, Image, Mask, Model
 
 DEMO = "demo IP-Adapter"
 register(IP_ADAPTERS, EXTENSIONS, saved=True)
@@ -71,14 +73,14 @@ class LoadIPAdapter(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, file) -> io.NodeOutput:
+    def execute(cls, file: str) -> io.NodeOutput:
         node = "Load IP-Adapter"
         with naming(node):
             adapter = open_adapter(path_of(file, node))
         return io.NodeOutput(adapter, about(adapter))
 
     @classmethod
-    def fingerprint_inputs(cls, file):
+    def fingerprint_inputs(cls, file: str) -> Any:
         return fingerprint_of(path_of, file, "Load IP-Adapter")
 
 
@@ -134,7 +136,7 @@ class BlockWeights(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, layers, **sliders) -> io.NodeOutput:
+    def execute(cls, layers: str, **sliders: float) -> io.NodeOutput:
         require_numbers("Block Weights", **sliders)
         weights = {(name, number, None): sliders[f"{name}_{number}"] for name, number in SDXL_BLOCKS}
         with naming("Block Weights"):
@@ -266,22 +268,22 @@ class StyleBlockIPAdapter(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model,
+        model: Model,
         adapter: Adapter,
-        image,
-        weight,
-        preset,
-        crop,
-        start_percent,
-        end_percent,
-        weight_curve,
-        content,
-        content_scale,
-        clip_vision=None,
-        negative=None,
-        mask=None,
-        block_weights=None,
-        clip=None,
+        image: Image | StyleEmbeds,
+        weight: float,
+        preset: str,
+        crop: str,
+        start_percent: float,
+        end_percent: float,
+        weight_curve: str,
+        content: str,
+        content_scale: float,
+        clip_vision: ClipVision | None = None,
+        negative: Image | StyleEmbeds | None = None,
+        mask: Mask | None = None,
+        block_weights: Any = None,
+        clip: Clip | None = None,
     ) -> io.NodeOutput:
         require_numbers(NODE, weight=weight, content_scale=content_scale)
         check_window(start_percent, end_percent, NODE)
@@ -303,7 +305,9 @@ class StyleBlockIPAdapter(io.ComfyNode):
         return io.NodeOutput(with_images(model, images), as_hooks(images))
 
 
-def encoded(image, clip_vision, crop: str, adapter: Adapter, name: str) -> StyleEmbeds:
+def encoded(
+    image: Image | StyleEmbeds, clip_vision: ClipVision | None, crop: str, adapter: Adapter, name: str
+) -> StyleEmbeds:
     """The embeds of an input that may be an IMAGE. Raises ValueError for a wrong encoder before it runs."""
     if isinstance(image, StyleEmbeds):
         return image
@@ -316,7 +320,9 @@ def encoded(image, clip_vision, crop: str, adapter: Adapter, name: str) -> Style
     return encode_images(clip_vision, image, crop, NODE, name=name)
 
 
-def without_text(embeds: StyleEmbeds, adapter: Adapter, content: str, scale: float, clip) -> StyleEmbeds:
+def without_text(
+    embeds: StyleEmbeds, adapter: Adapter, content: str, scale: float, clip: Clip | None
+) -> StyleEmbeds:
     """The authors' subtraction of a text. Raises ValueError where it has no meaning."""
     if adapter.projector.kind != "base":
         raise ValueError(
@@ -333,7 +339,9 @@ def without_text(embeds: StyleEmbeds, adapter: Adapter, content: str, scale: flo
     return replace(embeds, pooled=subtract(embeds.pooled, direction, scale), changed=True)
 
 
-def without_effect(preset: str, block_weights, content: str, content_scale: float, clip) -> list[str]:
+def without_effect(
+    preset: str, block_weights: Any, content: str, content_scale: float, clip: Clip | None
+) -> list[str]:
     """What is set and does nothing."""
     lines = {
         f"block_weights takes the place of preset {preset}": block_weights is not None and preset != "style",
@@ -343,7 +351,7 @@ def without_effect(preset: str, block_weights, content: str, content_scale: floa
     return [line for line, so in lines.items() if so]
 
 
-def check_mask(mask) -> None:
+def check_mask(mask: Mask | None) -> None:
     """Raises ValueError for anything but a MASK of numbers."""
     if mask is not None and (mask.ndim != 3 or not mask.numel()):
         raise ValueError(f"the mask input has shape {tuple(mask.shape)}, expected (masks, height, width)")

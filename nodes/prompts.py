@@ -6,6 +6,7 @@ from ..zsamb_core.prompts import prompt_lines
 from ._common import CATEGORY
 from ._host.batch_part import part_of_prompts
 from ._host.conditioning import encode_rows
+from ._host.types import Clip, Conditioning, Latent
 
 
 class PromptSet(io.ComfyNode):
@@ -47,7 +48,7 @@ class PromptSet(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, clip, prompts, style) -> io.NodeOutput:
+    def execute(cls, clip: Clip, prompts: str, style: str) -> io.NodeOutput:
         lines = prompt_lines(prompts, style)
         return io.NodeOutput(encode_rows(clip, lines), len(lines))
 
@@ -82,7 +83,7 @@ class PromptSetPart(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, conditioning, latent) -> io.NodeOutput:
+    def execute(cls, conditioning: Conditioning, latent: Latent) -> io.NodeOutput:
         return io.NodeOutput(part_of_prompts(conditioning, latent, "Prompt Set Part"))
 
 

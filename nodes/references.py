@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 from comfy_api.latest import io, ui
 
@@ -14,6 +15,7 @@ from ._host.first_forms import added_later
 from ._host.sdxl import require_additive_noise, require_sdxl
 from ._host.style_aligned.inversion import SAMPLERS, SCHEDULERS, invert
 from ._host.style_aligned.references import noised, recorded
+from ._host.types import Conditioning, Latent, Mask, Model
 
 OVERFLOW = (
     "The model overflows: try ComfyUI's options --force-fp32 or --force-upcast-attention, less cfg, or"
@@ -99,7 +101,15 @@ class DDIMInvert(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, latent, positive, negative, steps, cfg, refinements=0, scheduler="simple"
+        cls,
+        model: Model,
+        latent: Latent,
+        positive: Conditioning,
+        negative: Conditioning,
+        steps: int,
+        cfg: float,
+        refinements: int = 0,
+        scheduler: str = "simple",
     ) -> io.NodeOutput:
         require_numbers("DDIM Invert", cfg=cfg)
         require_sdxl(model, "DDIM Invert")
@@ -112,7 +122,7 @@ class DDIMInvert(io.ComfyNode):
         return io.NodeOutput(StyleReference((reference,)), {"samples": top})
 
 
-def one_picture(model, latent: dict, node: str, empty: bool = False):
+def one_picture(model: Model, latent: dict, node: str, empty: bool = False) -> Any:
     """The samples of a LATENT that holds one picture, (1, C, h, w). Raises ValueError for anything else."""
     samples = latent["samples"]
     channels = model.get_model_object("latent_format").latent_channels
@@ -136,7 +146,7 @@ def one_picture(model, latent: dict, node: str, empty: bool = False):
     return samples
 
 
-def check_prompts(positive, negative, node: str) -> None:
+def check_prompts(positive: Conditioning, negative: Conditioning, node: str) -> None:
     """Raises ValueError for a CONDITIONING with values that are not numbers; logs that of several prompts the
     first is taken.
     """
@@ -180,7 +190,9 @@ class NoiseReference(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, latent, positive, negative, seed) -> io.NodeOutput:
+    def execute(
+        cls, model: Model, latent: Latent, positive: Conditioning, negative: Conditioning, seed: int
+    ) -> io.NodeOutput:
         require_sdxl(model, "Noise Reference")
         require_additive_noise(model, "Noise Reference")
         samples = one_picture(model, latent, "Noise Reference")
@@ -198,7 +210,7 @@ class RecordReference(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "Draws one picture as KSampler does, and keeps its way through the noise levels as a style"
-                " reference, which is then exact: draw until you like one, then draw the set."
+                " reference, which is then exact. Draw until you like one, then draw the set."
             ),
             search_aliases=["StyleAligned", "KSampler", "reference latents", "Z-SAMB"],
             inputs=[
@@ -244,16 +256,16 @@ class RecordReference(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model,
-        seed,
-        steps,
-        cfg,
-        sampler_name,
-        scheduler,
-        positive,
-        negative,
-        latent_image,
-        denoise,
+        model: Model,
+        seed: int,
+        steps: int,
+        cfg: float,
+        sampler_name: str,
+        scheduler: str,
+        positive: Conditioning,
+        negative: Conditioning,
+        latent_image: Latent,
+        denoise: float,
     ) -> io.NodeOutput:
         node = "KSampler (Record Reference)"
         require_numbers(node, cfg=cfg, denoise=denoise)
@@ -298,7 +310,7 @@ class WeighReference(io.ComfyNode):
                     "mask",
                     optional=True,
                     tooltip=(
-                        "Where in the new pictures this reference counts (white; grey: as much of it), at"
+                        "Where in the new pictures this reference counts (white; gray: as much of it), at"
                         " any size: one mask, or one per picture of the batch. Left open: everywhere."
                     ),
                 ),
@@ -341,7 +353,15 @@ class WeighReference(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, weight, preset, score_shift, score_scale, offset, reference=None, others=None, mask=None
+        cls,
+        weight: float,
+        preset: str,
+        score_shift: float,
+        score_scale: float,
+        offset: int,
+        reference: StyleReference | None = None,
+        others: StyleReference | None = None,
+        mask: Mask | None = None,
     ) -> io.NodeOutput:
         if reference is None:
             return io.NodeOutput(without_reference(others))

@@ -1,8 +1,10 @@
 """Style scores: how alike a set is, how like its references, and how like its prompts."""
 
 import json
+from typing import Any
 
 import numpy as np
+import PIL.Image
 import torch
 from comfy_api.latest import io, ui
 
@@ -13,6 +15,7 @@ from ..zsamb_core.style_aligned.blend import counted
 from ._common import CATEGORY, VISION_MODEL, fingerprint_of, naming, place, problem_of, weight_rows
 from ._host.folders import TRANSFORMERS, register
 from ._host.scores.judges import RECOMMENDED, Judge, embed, embed_texts, folder_of, listed, load_judge
+from ._host.types import Image
 
 register(TRANSFORMERS, ())
 MATRIX = 256
@@ -67,17 +70,17 @@ class LoadVisionModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name):
+    def validate_inputs(cls, name: Any) -> bool | str:
         return problem_of(folder_of, name, "Load Vision Model")
 
     @classmethod
-    def execute(cls, name) -> io.NodeOutput:
+    def execute(cls, name: Any) -> io.NodeOutput:
         node = "Load Vision Model"
         with naming(node):
             return io.NodeOutput(load_judge(name, node))
 
     @classmethod
-    def fingerprint_inputs(cls, name):
+    def fingerprint_inputs(cls, name: Any) -> Any:
         return fingerprint_of(folder_of, name, "Load Vision Model")
 
 
@@ -138,7 +141,13 @@ class DINOStyleScore(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, vision_model: Judge, images, weights, preprocessing, references=None, baseline=None
+        cls,
+        vision_model: Judge,
+        images: Image,
+        weights: str,
+        preprocessing: str,
+        references: Any = None,
+        baseline: Any = None,
     ) -> io.NodeOutput:
         node = "DINO Style Score"
         with naming(node):
@@ -150,7 +159,8 @@ class DINOStyleScore(io.ComfyNode):
             sizes = [len(images), len(shares), 0 if baseline is None else len(baseline)]
             base = {} if baseline is None else {"baseline": baseline}
             found = embed(vision_model, {"images": images, **given, **base}, preprocessing)
-            report, picture = scored(*found.split(sizes), shares)
+            of_set, of_references, of_baseline = found.split(sizes)
+            report, picture = scored(of_set, of_references, of_baseline, shares)
         report = {"model": vision_model.name, "preprocessing": preprocessing, **report}
         weighted = report.get("weighted_multi_style", 0.0)
         shown = as_image(picture)
@@ -168,9 +178,11 @@ def weigh(text: str, count: int) -> list[float]:
     return counted(rows[0], count)
 
 
-def scored(images, references, baseline, shares: list[float]):
+def scored(
+    images: torch.Tensor, references: torch.Tensor, baseline: torch.Tensor, shares: list[float]
+) -> tuple[dict[str, Any], PIL.Image.Image]:
     """(numbers, picture) from the embeddings of set, references and baseline, the latter two maybe empty."""
-    report = {"images": len(images), "consistency": set_consistency(images)}
+    report: dict[str, Any] = {"images": len(images), "consistency": set_consistency(images)}
     # Of large sets the matrix shows the first pictures: it grows with their square.
     first = images[:MATRIX]
     names = [f"{i + 1}" for i in range(len(first))]
@@ -197,7 +209,7 @@ def scored(images, references, baseline, shares: list[float]):
     return report, stacked(pictures)
 
 
-def as_image(picture) -> torch.Tensor:
+def as_image(picture: Any) -> torch.Tensor:
     return torch.from_numpy(np.asarray(picture, np.float32) / 255)[None]
 
 
@@ -234,7 +246,7 @@ class CLIPScore(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, vision_model: Judge, images, prompts, preprocessing) -> io.NodeOutput:
+    def execute(cls, vision_model: Judge, images: Image, prompts: str, preprocessing: str) -> io.NodeOutput:
         node = "CLIP Score"
         with naming(node):
             lines = [line.strip() for line in prompts.splitlines() if line.strip()]
@@ -246,7 +258,7 @@ class CLIPScore(io.ComfyNode):
             texts, cut = embed_texts(vision_model, lines, node)
             found = cosines(embed(vision_model, {"images": images}, preprocessing), texts)
         own = found[:, 0] if len(lines) == 1 else found.diagonal()
-        report = {
+        report: dict[str, Any] = {
             "model": vision_model.name,
             "preprocessing": preprocessing,
             "mean": float(own.mean()),

@@ -5,8 +5,9 @@ import logging
 from comfy_api.latest import io
 
 from ..zsamb_core.finite import require_numbers
-from ..zsamb_core.layers import left_alone, parse_blocks
+from ..zsamb_core.layers import Layer, left_alone, parse_blocks
 from ..zsamb_core.style_aligned.options import PRESETS, AdaIN, Share, authors_preset
+from ..zsamb_core.style_aligned.reference import StyleReference
 from ._common import (
     AUTO,
     CATEGORY,
@@ -23,6 +24,7 @@ from ._common import (
 from ._host.first_forms import added_later
 from ._host.sdxl import attention_layers, require_sdxl
 from ._host.style_aligned.patch import style_options, with_style
+from ._host.types import Model
 
 REFERENCE, EVERYONE = "reference", "all pictures"
 
@@ -62,8 +64,8 @@ class SharedAttention(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     tooltip=(
-                        "How much attention the reference gets, as a factor on its share, and how far queries"
-                        " and keys take its statistics unless AdaIN Queries says otherwise. 1: the published"
+                        "How much attention the reference gets, as a factor on its share. Queries and keys"
+                        " take its statistics as far, unless AdaIN Queries says otherwise. 1: the published"
                         " method. 0: off, the model's own picture."
                     ),
                 ),
@@ -86,9 +88,9 @@ class SharedAttention(io.ComfyNode):
                     options=[REFERENCE, EVERYONE],
                     default=REFERENCE,
                     tooltip=(
-                        "Whom each picture sees: the reference (the first picture where there is none), as"
-                        " the method has it; or all pictures of the batch, the paper's full attention share,"
-                        " which is more alike and less varied, and uses no AdaIN."
+                        "Whom each picture sees. reference: the reference, or the first picture where there"
+                        " is none; the method. all pictures: every picture of the batch, the paper's full"
+                        " attention share. They are then more alike and less varied, and AdaIN is not used."
                     ),
                 ),
                 io.String.Input(
@@ -152,20 +154,20 @@ class SharedAttention(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model,
-        strength,
-        preset="custom",  # the first form had the two numbers alone
-        score_shift=0.6931,
-        score_scale=1.0,
-        share=REFERENCE,
-        blocks="all",
-        only_self_level=0.0,
-        start_percent=0.0,
-        end_percent=1.0,
-        share_group_norm=False,
-        reference=None,
-        control_first=False,
-        pictures_at_once=0,
+        model: Model,
+        strength: float,
+        preset: str = "custom",  # the first form had the two numbers alone
+        score_shift: float = 0.6931,
+        score_scale: float = 1.0,
+        share: str = REFERENCE,
+        blocks: str = "all",
+        only_self_level: float = 0.0,
+        start_percent: float = 0.0,
+        end_percent: float = 1.0,
+        share_group_norm: bool = False,
+        reference: StyleReference | None = None,
+        control_first: bool = False,
+        pictures_at_once: int = 0,
     ) -> io.NodeOutput:
         node = "SharedAttention Patch"
         require_sdxl(model, node)
@@ -213,7 +215,7 @@ class SharedAttention(io.ComfyNode):
         )
 
 
-def sharing_layers(model, node: str, blocks: str, only_self_level: float):
+def sharing_layers(model: Model, node: str, blocks: str, only_self_level: float) -> frozenset[Layer] | None:
     """The layers that share, None for all. Raises ValueError for unknown blocks."""
     layers = attention_layers(model)
     with naming(node):
@@ -240,12 +242,12 @@ class AdaINQueries(io.ComfyNode):
                 io.Model.Input(
                     "model", tooltip="An SDXL model. The output is a patched clone; this one stays as it is."
                 ),
-                io.Boolean.Input("queries", default=True, tooltip="Normalise queries. On in the paper."),
-                io.Boolean.Input("keys", default=True, tooltip="Normalise keys. On in the paper."),
+                io.Boolean.Input("queries", default=True, tooltip="Normalize queries. On in the paper."),
+                io.Boolean.Input("keys", default=True, tooltip="Normalize keys. On in the paper."),
                 io.Boolean.Input(
                     "values",
                     default=False,
-                    tooltip="Normalise values. Off in the paper; stronger, and takes colours along.",
+                    tooltip="Normalize values. Off in the paper; stronger, and takes colors along.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -263,7 +265,7 @@ class AdaINQueries(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, queries, keys, values, strength) -> io.NodeOutput:
+    def execute(cls, model: Model, queries: bool, keys: bool, values: bool, strength: float) -> io.NodeOutput:
         node = "AdaIN Queries"
         require_numbers(node, strength=strength)
         if not (strength and (queries or keys or values)):

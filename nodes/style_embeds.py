@@ -4,6 +4,7 @@ import logging
 import math
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from comfy_api.latest import io
 
@@ -15,6 +16,7 @@ from ._common import CATEGORY, CROP, STYLE_EMBEDS, fingerprint_of, naming
 from ._host.folders import files, find, name_in, places_for, register
 from ._host.instantstyle.text_space import content_of_text
 from ._host.instantstyle.vision import encode_images
+from ._host.types import Clip, ClipVision, Image
 
 FOLDER = "style_embeds"
 register(FOLDER, (".safetensors",), saved=True)
@@ -54,7 +56,9 @@ class EncodeStyleImages(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, clip_vision, image, weights, crop, others=None) -> io.NodeOutput:
+    def execute(
+        cls, clip_vision: ClipVision, image: Image, weights: str, crop: str, others: StyleEmbeds | None = None
+    ) -> io.NodeOutput:
         node = "Encode Style Images"
         counts = parse_numbers(weights, len(image), node)
         with naming(node):
@@ -140,7 +144,13 @@ class SubtractContent(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, embeds: StyleEmbeds, method, scale, content, clip=None, content_embeds=None
+        cls,
+        embeds: StyleEmbeds,
+        method: str,
+        scale: float,
+        content: str,
+        clip: Clip | None = None,
+        content_embeds: StyleEmbeds | None = None,
     ) -> io.NodeOutput:
         node = "Subtract Content"
         require_numbers(node, scale=scale)
@@ -158,11 +168,20 @@ class SubtractContent(io.ComfyNode):
             return io.NodeOutput(without_content(embeds, method, scale, content, clip, content_embeds, node))
 
 
-def without_content(embeds: StyleEmbeds, method, scale, content, clip, content_embeds, node) -> StyleEmbeds:
+def without_content(
+    embeds: StyleEmbeds,
+    method: str,
+    scale: float,
+    content: str,
+    clip: Clip | None,
+    content_embeds: StyleEmbeds | None,
+    node: str,
+) -> StyleEmbeds:
     """``embeds`` with the content taken from the pooled embeddings."""
     if clip is not None:
         direction = content_of_text(clip, content, embeds.encoder, node)
     else:
+        assert content_embeds is not None
         if content_embeds.encoder != embeds.encoder:
             raise ValueError(
                 f"the style images are encoded by {embeds.encoder}, and the content by"
@@ -199,7 +218,7 @@ class SaveStyleEmbeds(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, embeds, filename_prefix) -> io.NodeOutput:
+    def execute(cls, embeds: StyleEmbeds, filename_prefix: str) -> io.NodeOutput:
         places = places_for(FOLDER, filename_prefix, ".safetensors", "Save Style Embeds", PREFIX)
         return io.NodeOutput(name_in(FOLDER, save_embeds(embeds, places)))
 
@@ -224,13 +243,13 @@ class LoadStyleEmbeds(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, file) -> io.NodeOutput:
+    def execute(cls, file: str) -> io.NodeOutput:
         node = "Load Style Embeds"
         with naming(node):
             return io.NodeOutput(load_embeds(find(FOLDER, file, node)))
 
     @classmethod
-    def fingerprint_inputs(cls, file):
+    def fingerprint_inputs(cls, file: str) -> Any:
         return fingerprint_of(partial(find, FOLDER), file, "Load Style Embeds")
 
 

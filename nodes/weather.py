@@ -2,6 +2,7 @@
 
 import json
 import logging
+from typing import Any
 
 from comfy_api.latest import io
 
@@ -45,7 +46,7 @@ class DescribeWeather(io.ComfyNode):
                     options=[METRIC, IMPERIAL],
                     default=METRIC,
                     tooltip=(
-                        "Of {temperature} and {speed}: degrees Celsius and metres per second, or"
+                        "Of {temperature} and {speed}: degrees Celsius and meters per second, or"
                         " Fahrenheit and miles per hour."
                     ),
                 ),
@@ -89,13 +90,22 @@ class DescribeWeather(io.ComfyNode):
                 io.String.Output(display_name="text"),
                 io.String.Output(
                     display_name="json",
-                    tooltip="The numbers, in degrees Celsius and metres per second, and their source.",
+                    tooltip="The numbers, in degrees Celsius and meters per second, and their source.",
                 ),
             ],
         )
 
     @classmethod
-    async def execute(cls, service, place, units, template, cache_minutes, timeout, offline) -> io.NodeOutput:
+    async def execute(
+        cls,
+        service: str,
+        place: str,
+        units: str,
+        template: str,
+        cache_minutes: float,
+        timeout: float,
+        offline: str,
+    ) -> io.NodeOutput:
         node = "Describe Weather"
         require_numbers(node, cache_minutes=cache_minutes, timeout=timeout)
         try:
@@ -107,7 +117,7 @@ class DescribeWeather(io.ComfyNode):
                 advice = "Give an offline text to go on without it."
                 raise ValueError(f"{node}: {error} {advice}") from None
             logging.warning("%s: %s The offline text is used.", node, error)
-            report = {"source": "offline", "warnings": [str(error)]}
+            report: dict[str, Any] = {"source": "offline", "warnings": [str(error)]}
             return io.NodeOutput(" ".join(offline.split()), json.dumps(report, ensure_ascii=False))
         except ValueError as error:
             raise ValueError(f"{node}: {error}") from None
@@ -115,7 +125,7 @@ class DescribeWeather(io.ComfyNode):
         return io.NodeOutput(in_words(found.weather, template, units), json.dumps(report, ensure_ascii=False))
 
     @classmethod
-    def fingerprint_inputs(cls, service, place, cache_minutes, **_):
+    def fingerprint_inputs(cls, service: str, place: str, cache_minutes: float, **_: Any) -> Any:
         return stamp(service, place, cache_minutes)
 
 

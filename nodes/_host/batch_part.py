@@ -10,6 +10,8 @@ import logging
 
 import torch
 
+from .types import Conditioning
+
 PICTURES = "zsamb_pictures"
 FURTHEST = 512  # pictures of a set that are looked through: a third of a second at 1024 px
 
@@ -73,7 +75,7 @@ def rows_by(details: dict, rows: int, chosen: torch.Tensor) -> dict:
     }
 
 
-def part_of_prompts(conditioning, latent: dict, node: str):
+def part_of_prompts(conditioning: Conditioning, latent: dict, node: str) -> Conditioning:
     """The CONDITIONING with the rows of a LATENT's pictures, by its ``batch_index``; entries of one row,
     which is for all pictures, as they are.
     """

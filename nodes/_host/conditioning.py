@@ -2,11 +2,14 @@
 
 import logging
 import math
+from collections.abc import Iterable
 
 import torch
 
+from .types import Clip, Conditioning
 
-def encode_rows(clip, lines: list[str]):
+
+def encode_rows(clip: Clip, lines: list[str]) -> Conditioning:
     """One CONDITIONING whose row i is the encoded ``lines[i]``. Shorter ones are filled up to the longest
     with the encoder's empty pieces. Raises ValueError for a CLIP with scheduled hooks.
     """
@@ -37,7 +40,7 @@ def filled(tokens: torch.Tensor, empty: torch.Tensor, length: int) -> torch.Tens
     return torch.cat([tokens, empty.repeat(1, times, 1)[:, :left]], 1)
 
 
-def one_prompt(conditioning, name: str, node: str) -> None:
+def one_prompt(conditioning: Conditioning, name: str, node: str) -> None:
     """Log that of several prompts, a Prompt Set's, one picture takes the first."""
     rows = max((len(tokens) for tokens, _ in conditioning), default=0)
     if rows > 1:
@@ -46,7 +49,7 @@ def one_prompt(conditioning, name: str, node: str) -> None:
         )
 
 
-def average(conditionings):
+def average(conditionings: Iterable[tuple[Conditioning, float]]) -> Conditioning:
     """The weighted mean of (CONDITIONING, weight), by their first entries, as the host's ConditioningAverage
     has it: shorter ones are filled up with zeros. Everything else is the heaviest one's.
     """

@@ -3,6 +3,7 @@ the published archive leaves it out.
 """
 
 from pathlib import Path
+from typing import Any
 
 import comfy.clip_vision
 import comfy.model_base
@@ -15,6 +16,8 @@ import comfy.supported_models
 import comfy.supported_models_base
 import comfy.utils
 import torch
+
+from .types import Clip, ClipVision, Model, Vae
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"
 WEIGHTS = DEMO / "weights"
@@ -44,18 +47,18 @@ class DemoSDXL(comfy.supported_models.SDXL):
 
     unet_extra_config: dict = {}
 
-    def __init__(self, unet_config):
+    def __init__(self, unet_config: dict[str, Any]) -> None:
         super().__init__(unet_config)
         self.sampling_settings = dict(SAMPLING)
 
-    def model_type(self, state_dict, prefix=""):
+    def model_type(self, state_dict: dict[str, Any], prefix: str = "") -> Any:
         return comfy.model_base.ModelType.V_PREDICTION
 
 
 class DemoTextEncoders(comfy.sdxl_clip.SDXLClipModel):
     """SDXL's pair of text encoders, narrow."""
 
-    def __init__(self, device="cpu", dtype=None, model_options={}):
+    def __init__(self, device: Any = "cpu", dtype: Any = None, model_options: dict[str, Any] = {}) -> None:
         torch.nn.Module.__init__(self)
         common = {
             "layer": "hidden",
@@ -106,13 +109,13 @@ def expand_vocabulary(text: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return text
 
 
-def load_demo_model():
+def load_demo_model() -> tuple[Model, Clip, Vae]:
     """MODEL, CLIP and VAE. Raises ValueError without demo/, and FileNotFoundError, naming the file and the
     folder, when weights are missing.
     """
     require_demo("Load Demo Model")
-    files = [_load(f"{name}.safetensors") for name in ("unet", "text", "vae")]
-    model, clip, vae = (build(file) for build, file in zip((_model, _clip, _vae), files, strict=True))
+    unet, text, autoencoder = (_load(f"{name}.safetensors") for name in ("unet", "text", "vae"))
+    model, clip, vae = _model(unet), _clip(text), _vae(autoencoder)
     # How the host makes another of each: for another GPU, or where hooks need weights that stay in place.
     model.cached_patcher_init = (_patcher, ("unet",))
     clip.patcher.cached_patcher_init = (_patcher, ("text",))
@@ -120,7 +123,7 @@ def load_demo_model():
     return model, clip, vae
 
 
-def _patcher(name: str, disable_dynamic: bool = False):
+def _patcher(name: str, disable_dynamic: bool = False) -> Model:
     """One of the three loaded anew. ``disable_dynamic``: with its weights in place."""
     file = _load(f"{name}.safetensors")
     if name == "unet":
@@ -128,7 +131,7 @@ def _patcher(name: str, disable_dynamic: bool = False):
     return (_clip(file, disable_dynamic) if name == "text" else _vae(file)).patcher
 
 
-def _model(unet: dict[str, torch.Tensor], disable_dynamic: bool = False):
+def _model(unet: dict[str, torch.Tensor], disable_dynamic: bool = False) -> Model:
     device = comfy.model_management.get_torch_device()
     config = DemoSDXL(UNET_CONFIG)
     dtype = comfy.model_management.unet_dtype(
@@ -145,14 +148,14 @@ def _model(unet: dict[str, torch.Tensor], disable_dynamic: bool = False):
     return model
 
 
-def _clip(text: dict[str, torch.Tensor], disable_dynamic: bool = False):
+def _clip(text: dict[str, torch.Tensor], disable_dynamic: bool = False) -> Clip:
     target = comfy.supported_models_base.ClipTarget(comfy.sdxl_clip.SDXLTokenizer, DemoTextEncoders)
     text = expand_vocabulary(text)
     more = {"disable_dynamic": True} if disable_dynamic else {}
     return comfy.sd.CLIP(target, state_dict=text, parameters=comfy.utils.calculate_parameters(text), **more)
 
 
-def _vae(vae: dict[str, torch.Tensor]):
+def _vae(vae: dict[str, torch.Tensor]) -> Vae:
     return comfy.sd.VAE(sd=vae, config={"params": VAE_CONFIG})
 
 
@@ -162,7 +165,7 @@ def demo_adapter(node: str) -> Path:
     return _weights("ip_adapter.safetensors", node)
 
 
-def load_demo_clip_vision():
+def load_demo_clip_vision() -> ClipVision:
     """CLIP_VISION: the image tower of the demo's CLIP pair. Raises as `load_demo_model`."""
     require_demo("Load Demo Model")
     config = {

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -75,7 +75,7 @@ def name_in(name: str, path: Path) -> str:
     return path.relative_to(Path(folder_paths.get_output_directory()) / name).as_posix()
 
 
-def model_folders(kinds) -> list[str]:
+def model_folders(kinds: Container[str]) -> list[str]:
     """The folders ``model`` or ``author/model`` of these model types under the transformers folders; no
     deeper, since the host asks at every start and refresh.
     """

@@ -10,7 +10,7 @@ class Managed(torch.nn.Module):
     device of its own that cannot be set.
     """
 
-    def __init__(self, inner: torch.nn.Module):
+    def __init__(self, inner: torch.nn.Module) -> None:
         super().__init__()
         self.inner = inner
 

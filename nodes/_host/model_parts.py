@@ -1,12 +1,14 @@
 """A model call of which only some pictures go through the model, and a ControlNet's residuals in it."""
 
+from typing import Any
+
 import torch
 
 # In the options of a part's call: the pictures of the batch that it is of.
 PART = "zsamb_part"
 
 
-def part_of(values, pictures: list[int], chunks: int, batch: int):
+def part_of(values: Any, pictures: list[int], chunks: int, batch: int) -> Any:
     """Of (chunks * batch, ...) the rows of ``pictures`` in each chunk. Through lists and dicts; what has
     another number of rows, or none, stays as it is.
     """
@@ -24,7 +26,7 @@ def part_of(values, pictures: list[int], chunks: int, batch: int):
 def without_first(control: dict, chunks: int, batch: int) -> dict:
     """``control`` with residuals of zero for the first picture of each chunk."""
 
-    def kept(residual):
+    def kept(residual: Any) -> Any:
         rows = chunks * batch
         if residual is None or len(residual) not in (1, rows):
             return residual

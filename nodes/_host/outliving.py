@@ -5,12 +5,14 @@ allocated while the recording pauses. Older hosts record nothing.
 """
 
 import importlib.util
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
 
-def _pausing():
+def _pausing() -> Callable[[], AbstractContextManager[Any]]:
     """The host's context manager for it, by name: an import that older hosts refuse counts as a fault with
     those who check packs.
     """

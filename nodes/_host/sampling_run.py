@@ -6,11 +6,14 @@ one too. The names that it gives them do.
 
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
+import torch
 from comfy.patcher_extension import WrappersMP
 
 from .batch_part import PICTURES, pick_prompts, pictures_of
+from .types import Model
 
 KEY = "zsamb_sampling_run"
 
@@ -29,7 +32,7 @@ class SamplingRun:
     placed: dict = field(default_factory=dict)
 
 
-def watch(model, node: str) -> None:
+def watch(model: Model, node: str) -> None:
     """Have the runs of a MODEL clone noted. ``node``: whose name its log lines have. Wrappers of
     OUTER_SAMPLE that ask for the pictures come after.
     """
@@ -44,18 +47,18 @@ def watchers(node: str) -> dict:
 
 
 def note_pictures(
-    node,
-    executor,
-    noise,
-    latent_image,
-    sampler,
-    sigmas,
-    denoise_mask=None,
-    callback=None,
-    disable_pbar=False,
-    seed=None,
-    **kwargs,
-):
+    node: str,
+    executor: Any,
+    noise: torch.Tensor,
+    latent_image: torch.Tensor,
+    sampler: Any,
+    sigmas: torch.Tensor,
+    denoise_mask: torch.Tensor | None = None,
+    callback: Any = None,
+    disable_pbar: bool = False,
+    seed: int | None = None,
+    **kwargs: Any,
+) -> Any:
     """OUTER_SAMPLE wrapper: find out which pictures of a set are drawn, and give them their prompts."""
     guider = executor.class_obj
     transformer_options = guider.model_options["transformer_options"]
@@ -69,7 +72,16 @@ def note_pictures(
     )
 
 
-def note_run(executor, guider, sigmas, extra_args, callback, noise, *args, **kwargs):
+def note_run(
+    executor: Any,
+    guider: Any,
+    sigmas: torch.Tensor,
+    extra_args: dict[str, Any],
+    callback: Any,
+    noise: torch.Tensor,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
     """SAMPLER_SAMPLE wrapper: note the cond entries, now that the host has processed them.
 
     For area prompts the host copies a positive entry into the negative, identity and all; the copy gets an

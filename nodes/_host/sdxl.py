@@ -1,13 +1,16 @@
 """What counts as SDXL: its base class and its eleven attention blocks, read from the model itself."""
 
+from typing import Any
+
 import comfy.model_base
 import comfy.model_sampling
 from comfy.ldm.modules.attention import SpatialTransformer
 
-from ...zsamb_core.layers import SDXL_BLOCKS
+from ...zsamb_core.layers import SDXL_BLOCKS, Layer
+from .types import Model
 
 
-def attention_blocks(model) -> tuple[tuple[str, int], ...]:
+def attention_blocks(model: Model) -> tuple[tuple[str, int], ...]:
     """The (name, number) of every block of a MODEL's UNet that holds self-attention, in execution order."""
     unet = model.model.diffusion_model
     found = []
@@ -20,14 +23,14 @@ def attention_blocks(model) -> tuple[tuple[str, int], ...]:
     return tuple(found)
 
 
-def attention_layers(model) -> tuple[tuple[str, int, int], ...]:
+def attention_layers(model: Model) -> tuple[tuple[str, int, int], ...]:
     """The (name, number, index) of every self-attention layer of a MODEL's UNet: its block, and its place
     there. Cross-attention is in the same layers.
     """
     return tuple(layer for layer, _ in _transformer_blocks(model))
 
 
-def _transformer_blocks(model):
+def _transformer_blocks(model: Model) -> list[tuple[Layer, Any]]:
     """(layer, module) of a MODEL's UNet, in execution order."""
     unet, found = model.model.diffusion_model, []
     for name, number in attention_blocks(model):
@@ -37,7 +40,7 @@ def _transformer_blocks(model):
     return found
 
 
-def cross_attention(model, context: int, node: str) -> dict[tuple[str, int, int], int]:
+def cross_attention(model: Model, context: int, node: str) -> dict[tuple[str, int, int], int]:
     """The width of every cross-attention layer of a MODEL. Raises ValueError for a model without, or whose
     context is not of ``context`` channels.
     """
@@ -58,7 +61,7 @@ def cross_attention(model, context: int, node: str) -> dict[tuple[str, int, int]
     return {layer: m.attn2.heads * m.attn2.dim_head for layer, m in blocks}
 
 
-def require_sdxl(model, node: str) -> None:
+def require_sdxl(model: Model, node: str) -> None:
     """Raises ValueError, naming what was found, unless ``model`` is SDXL-shaped."""
     kind = type(model.model).__name__
     if not isinstance(model.model, comfy.model_base.SDXL):
@@ -74,7 +77,7 @@ def require_sdxl(model, node: str) -> None:
         )
 
 
-def require_additive_noise(model, node: str) -> None:
+def require_additive_noise(model: Model, node: str) -> None:
     """Raises ValueError for models whose noised latent is not ``x0 + sigma * noise``, such as rectified
     flows: a reference's path would not be where such a model looks.
     """
@@ -92,5 +95,5 @@ def require_additive_noise(model, node: str) -> None:
         )
 
 
-def _names(blocks) -> str:
+def _names(blocks: Any) -> str:
     return ", ".join(f"{name} {number}" for name, number in blocks) or "none"

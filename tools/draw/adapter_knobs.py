@@ -14,13 +14,16 @@ from .studio import STYLE_BLOCK
 
 ABOUT = """# Measured values of the adapter's knobs
 
-Made by `python -m nox -s pictures -- --only instantstyle`, with the demo model's own IP-Adapter
-(demo/README.md), which was trained as adapters are, all blocks on; otherwise as in [values.md](values.md).
-Similarity: mean cosine of the style descriptor to the style picture. Objects: how many of the four a
-classifier recognises; what the style picture shows takes the place of the others.
+Made by `python -m nox -s pictures -- --only instantstyle`, with the demo model's own IP-Adapter, otherwise as
+in [values.md](values.md). The adapter was trained as adapters are, all blocks on
+([demo/README.md](../../demo/README.md#the-adapter)).
 
-First the set on the sheet, seed {seed}, a star in the style lava; then the means of {sets} sets from that
-seed upwards, in the five styles that no part of the demo family was trained on.
+- Similarity: mean cosine of the style descriptor to the style picture.
+- Objects: how many of the four a classifier recognizes. What the style picture shows takes the place of the
+  others.
+
+First comes the set on the sheet: seed {seed}, a star in the style lava. Then come the means of
+{sets} sets from that seed upward, in the five styles that no part of the demo family was trained on.
 """
 BLOCKS = [f"{name} {number}" for name, number in SDXL_BLOCKS]
 STYLE = "{} {}".format(*STYLE_BLOCK)

@@ -31,6 +31,20 @@ from .studio import MODES, Studio, contact_sheet, drawn_reference, to_array, to_
 PROMPTS = ["a cat", "a house", "a boat", "a flower"]
 
 
+Row = tuple[str, Image.Image | None, list[np.ndarray]]  # label, reference, pictures
+
+
+def without_repeat(rows: list[Row]) -> list[Row]:
+    """The sheet's rows. Unaligned, a reference changes nothing where the settings are the same: such pictures
+    are shown once, for both.
+    """
+    (label, _, pictures), *others = rows
+    different = [row for row in others if not np.array_equal(row[2], pictures)]
+    if len(different) < len(others):
+        rows = [(label.replace("\nto a reference", ""), None, pictures), *different]
+    return rows
+
+
 def show_once(
     studio: Studio,
     prompts: list[str],
@@ -69,7 +83,7 @@ def show_once(
         if mode == "reference" and studio.checkpoint is None:
             pictures = studio.instantstyle(prompts, seed, reference)
             add("instantstyle", "InstantStyle\nto a reference", pictures, True)
-    contact_sheet(rows, prompts, 192).save(out / "sheet.png")
+    contact_sheet(without_repeat(rows), prompts, 192).save(out / "sheet.png")
     lines = ["Style consistency: mean pairwise cosine of colour and texture statistics"]
     lines += [f"  {name:22} {value:6.3f}" for name, value in summary["consistency"].items()]
     lines += ["Similarity to the reference"]

@@ -29,14 +29,17 @@ CELL, LEFT, TOP, GAP = 96, 184, 46, 4  # pixels of a sheet
 ABOUT = """# Measured values of the knobs
 
 Made by `python -m nox -s pictures` on the demo model: a cat, a house, a boat and a flower, 128 x 128, ddim,
-simple, 30 steps, CFG 5; inputs that a row does not name are at their defaults. Consistency: mean cosine of
-the style descriptor (demo/training) over the pairs of a set. Similarity: mean cosine to the reference,
-or to A / to B. A's part, under masks: how near pixels are to those drawn with A alone (1) or B alone (0), in
-the left / in the right half. Objects: how many of the four a classifier recognises.
+simple, 30 steps, CFG 5. Inputs that a row does not name are at their defaults.
 
-First the set on the sheet, seed {seed}, styles lava (A) and arctic (B); then the means of {sets} sets from
-that seed upwards, whose references have in turn the five styles that the model was never trained on. One set
-is a single draw: read the means.
+- Consistency: mean cosine of the style descriptor (demo/training/descriptor.py) over the pairs of a set.
+- Similarity: mean cosine to the reference, or to A / to B.
+- A's part, under masks: how near pixels are to those drawn with A alone (1) or B alone (0), in the left / in
+  the right half.
+- Objects: how many of the four a classifier recognizes.
+
+First comes the set on the sheet: seed {seed}, styles lava (A) and arctic (B). Then come the means of
+{sets} sets from that seed upward. Their references have in turn the five styles that the model was never
+trained on. One set is a single draw: read the means.
 """
 
 

@@ -46,7 +46,7 @@ class Studio:
 
     def on_model(self, workflow: workflows.Workflow) -> workflows.Workflow:
         """The workflow on the checkpoint as it is, or on the demo model with what suits that, in place of the
-        authors' settings for SDXL: docs/style_aligned.md has both measured.
+        authors' settings for SDXL: docs/measured.md has both.
         """
         if self.checkpoint:
             workflow = workflows.fill(workflow, ckpt_name=self.checkpoint)

@@ -22,8 +22,8 @@ KNOWN_ENCODERS = {
 }
 _NAMES = {"pooled": "the embedding", "hidden": "the hidden states", "blank": "the zero picture's states"}
 FILES = {
-    "CLIP ViT-H/14": "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors",
-    "CLIP ViT-bigG/14": "CLIP-ViT-bigG-14-laion2B-39B-b160k.safetensors",
+    "CLIP ViT-H/14": "clip_vision_h.safetensors",
+    "CLIP ViT-bigG/14": "clip_vision_g.safetensors",
 }
 
 

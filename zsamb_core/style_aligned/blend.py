@@ -31,7 +31,7 @@ def counted(weights: Sequence[float], references: int) -> list[float]:
 def blend(latents: torch.Tensor, weights: Sequence[float], method: Method) -> torch.Tensor:
     """(n, C, h, w) to (C, h, w). References of weight 0 are left out before anything is computed. Raises
     ValueError for bad weights, and for a result that is not finite from latents that are, which can happen
-    with `as_coded` alone.
+    with "as coded" alone.
     """
     shares = counted(weights, len(latents))
     kept = [i for i, w in enumerate(shares) if w > 0]
@@ -42,7 +42,7 @@ def blend(latents: torch.Tensor, weights: Sequence[float], method: Method) -> to
     if not bool(found.isfinite().all()) and bool(chosen.isfinite().all()):
         raise ValueError(
             "the blend has values that are not numbers, as the original code has for references that are"
-            " alike or have flat rows. Use another method than as_coded."
+            " alike or have flat rows. Use another method than as coded."
         )
     return found.to(latents.dtype)
 

@@ -18,6 +18,7 @@ from ....zsamb_core.messages import quoted, short
 from ....zsamb_core.scores.judge import as_pictures
 from ..folders import TRANSFORMERS, files, find, model_folder, model_folders, register
 from ..memory import managed, stop_if_asked, to_device
+from ..types import Audio, Image
 
 WHISPER, CLAP = "whisper", "clap"
 ROBERTA = "FacebookAI/roberta-base"
@@ -67,7 +68,7 @@ class Kind:
         return model_folder(name, node, f"Get {wanted} from huggingface.co/{wanted}: {self.files}.")
 
 
-def laion_clap(file: Path):
+def laion_clap(file: Path) -> Any:
     """With the tokenizer of roberta-base, which LAION's checkpoints do not bring."""
     example = f"Get vocab.json and merges.txt from huggingface.co/{ROBERTA}."
     return load_laion_clap(file, model_folder(ROBERTA, file.name, example, "vocab.json"))
@@ -109,7 +110,7 @@ def load(kind: Kind, name: str, node: str) -> ContextModel:
     return ContextModel(name, model, managed(model.model))
 
 
-def caption_all(model: ContextModel, images, prefix: str, length: int, beams: int) -> list[str]:
+def caption_all(model: ContextModel, images: Image, prefix: str, length: int, beams: int) -> list[str]:
     """A sentence for each picture of an IMAGE."""
     pictures = as_pictures(images)
     to_device(model.patcher)
@@ -122,7 +123,7 @@ def caption_all(model: ContextModel, images, prefix: str, length: int, beams: in
 
 
 def transcribe_all(
-    model: ContextModel, audio, language: str | None, translate: bool
+    model: ContextModel, audio: Audio | None, language: str | None, translate: bool
 ) -> list[speech.Transcript]:
     """A transcript of each recording of an AUDIO, or of the silence of None."""
     recordings = tracks_of(audio, speech.RATE)
@@ -132,13 +133,17 @@ def transcribe_all(
     found = []
     for i, (track, said) in enumerate(recordings):
         before = sum(seconds[:i])
+
+        def tell(heard: float, before: float = before) -> None:
+            progress.update_absolute(before + heard)
+
         one = speech.transcribe(
             model.model,
             track,
             language,
             translate,
             stop_if_asked,
-            lambda heard, before=before: progress.update_absolute(before + heard),
+            tell,
         )
         found.append(replace(one, warnings=[*said, *one.warnings]))
         progress.update_absolute(before + seconds[i])
@@ -153,7 +158,7 @@ class Heard:
     warnings: list[str]
 
 
-def listen_all(model: ContextModel, audio, sets: dict[str, LabelSet]) -> list[Heard]:
+def listen_all(model: ContextModel, audio: Audio | None, sets: dict[str, LabelSet]) -> list[Heard]:
     """What each recording of an AUDIO sounds like, or the silence of None."""
     music = model.model
     recordings = tracks_of(audio, music.rate)
@@ -185,7 +190,7 @@ def summarise_all(model: ContextModel, texts: list[str]) -> list[str]:
     return found
 
 
-def tracks_of(audio, rate: int) -> list[Track]:
+def tracks_of(audio: Audio | None, rate: int) -> list[Track]:
     """The recordings of the host's AUDIO; of None, which the host has for a video without sound, one of no
     samples. Raises ValueError for what is none.
     """

@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from ....zsamb_core.context.weather import Weather
 from ....zsamb_core.context.weather_services import OPENWEATHERMAP, current
@@ -43,7 +44,7 @@ def stamp(service: str, place: str, minutes: float) -> float:
     return now
 
 
-def remember(table: dict, key: tuple[str, str], value) -> None:
+def remember(table: dict, key: tuple[str, str], value: Any) -> None:
     """As the newest of ``KEPT`` entries at most."""
     table.pop(key, None)
     while len(table) >= KEPT:

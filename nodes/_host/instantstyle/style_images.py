@@ -6,7 +6,9 @@ call's noise level. All other layers stay on the host's own path. The wrapper fi
 where the model's come with the clone and a conditioning's with its hooks.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import comfy.hooks
 import torch
@@ -22,11 +24,12 @@ from ..outliving import outliving
 from ..sampling_run import KEY, SamplingRun, chunk_names, repeats, watch, watchers
 from ..style_aligned.call import STYLE_IMAGES as IMAGES
 from ..style_aligned.call import uncompiled
+from ..types import Model
 
 NODE = "StyleBlockIPAdapter"
 
 
-def with_images(model, images: StyleImages):
+def with_images(model: Model, images: StyleImages) -> Model:
     """A clone of ``model`` that draws with ``images`` too; ``model`` itself is left as it was."""
     clone = model.clone()
     options = clone.model_options["transformer_options"]
@@ -48,15 +51,22 @@ def as_hooks(images: StyleImages) -> comfy.hooks.HookGroup:
     return hooks
 
 
-def apply_with_images(executor, *args, **kwargs):
+def apply_with_images(executor: Any, *args: Any, **kwargs: Any) -> Any:
     """APPLY_MODEL wrapper. ``x`` (chunks * rows, C, h, w)."""
     with uncompiled():
         return _apply_with_images(executor, *args, **kwargs)
 
 
 def _apply_with_images(
-    executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs
-):
+    executor: Any,
+    x: torch.Tensor,
+    t: torch.Tensor,
+    c_concat: torch.Tensor | None = None,
+    c_crossattn: torch.Tensor | None = None,
+    control: Any = None,
+    transformer_options: dict[str, Any] = {},
+    **kwargs: Any,
+) -> Any:
     images: list[StyleImages] = transformer_options.get(IMAGES, [])
     # Wrappers of the model's and of a hook's may both be here: the first one takes the images.
     options = {key: value for key, value in transformer_options.items() if key != IMAGES}
@@ -96,7 +106,7 @@ class Call:
     def rows(self) -> int:
         return self.shape[0] // len(self.names)
 
-    def placed(self, key, make):
+    def placed(self, key: Any, make: Callable[[], Any]) -> Any:
         """What ``make`` gives, kept until the run ends."""
         if self.run is None:
             return make()
@@ -109,10 +119,12 @@ class Call:
         """What each chunk sees."""
         return [images.image if (n == "positive") != swapped else images.blank for n in self.names]
 
-    def keys_and_values(self, images: StyleImages, layer: Layer, swapped: bool, q: torch.Tensor):
+    def keys_and_values(
+        self, images: StyleImages, layer: Layer, swapped: bool, q: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """K, V (chunks, T, C) of each chunk's side, as the query is."""
 
-        def make():
+        def make() -> Any:
             sides = self.sides(images, swapped)
             return tuple(
                 torch.stack([side.layers[layer][i] for side in sides]).to(q.device, q.dtype) for i in range(2)
@@ -120,12 +132,12 @@ class Call:
 
         return self.placed((id(images), layer, swapped, self.names, q.device, q.dtype), make)
 
-    def bias(self, images: StyleImages, swapped: bool, q: torch.Tensor):
+    def bias(self, images: StyleImages, swapped: bool, q: torch.Tensor) -> torch.Tensor | None:
         """(chunks, 1, 1, T) on the logits, or None."""
         if images.image.bias is None and images.blank.bias is None:
             return None
 
-        def make():
+        def make() -> Any:
             sides = self.sides(images, swapped)
             length = len(next(iter(images.image.layers.values()))[0])
             biases = [torch.zeros(length) if side.bias is None else side.bias for side in sides]
@@ -140,7 +152,7 @@ class Call:
         all.
         """
 
-        def make():
+        def make() -> Any:
             rows = torch.cat([self.chunk_mask(images, uuid) for uuid in self.uuids])
             return F.interpolate(rows, size, mode="area").flatten(1)[..., None].to(q.device, q.dtype)
 
@@ -153,7 +165,7 @@ class Call:
         # This call is of all pictures, and was parted further in.
         return mask.unflatten(0, (len(self.names), -1))[:, list(drawn)].flatten(0, 1)
 
-    def chunk_mask(self, images: StyleImages, uuid) -> torch.Tensor:
+    def chunk_mask(self, images: StyleImages, uuid: Any) -> torch.Tensor:
         """(rows, 1, h, w): the part of the picture, and the pictures of the batch, that a chunk is of."""
         assert images.mask is not None
         height, width = (self.run.shape if self.run else self.shape)[-2:]
@@ -188,11 +200,17 @@ class WithImages:
     attention's output.
     """
 
-    def __init__(self, call: Call, layer: Layer, added: list[tuple[StyleImages, float]], replaced) -> None:
+    def __init__(
+        self, call: Call, layer: Layer, added: list[tuple[StyleImages, float]], replaced: Any
+    ) -> None:
         self.call, self.layer, self.added, self.replaced = call, layer, added, replaced
 
-    def __call__(self, q, k, v, extra):
-        def attend(q, k, v, mask=None):
+    def __call__(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]
+    ) -> torch.Tensor:
+        def attend(
+            q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None = None
+        ) -> Any:
             return optimized_attention(
                 q,
                 k,

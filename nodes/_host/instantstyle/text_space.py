@@ -4,11 +4,12 @@ import torch
 
 from ....zsamb_core.finite import require_finite
 from ....zsamb_core.instantstyle.style_embeds import Encoder
+from ..types import Clip
 
 TOWERS = {"clip_g": "bigG's", "clip_h": "ViT-H's", "clip_l": "ViT-L's"}
 
 
-def content_of_text(clip, text: str, encoder: Encoder, node: str) -> torch.Tensor:
+def content_of_text(clip: Clip, text: str, encoder: Encoder, node: str) -> torch.Tensor:
     """(D,): the projected pooled embedding, not normalised, in the space of ``encoder``'s images. Raises
     ValueError for a text encoder of another space, or without its projection.
     """

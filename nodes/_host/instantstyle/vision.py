@@ -7,30 +7,31 @@ import torch
 from ....zsamb_core.finite import require_finite
 from ....zsamb_core.instantstyle.crops import pad_to_square, tiles
 from ....zsamb_core.instantstyle.style_embeds import Encoder, StyleEmbeds
+from ..types import ClipVision, Image
 
 AT_ONCE = 8  # pictures in one pass of the encoder
 
 
-def encoder_of(clip_vision, node: str) -> Encoder:
+def encoder_of(clip_vision: ClipVision, node: str) -> Encoder:
     """Raises ValueError for anything but a CLIP image encoder with a projection."""
     hidden, projection = (clip_vision.config.get(name, 0) for name in ("hidden_size", "projection_dim"))
     if clip_vision.model_type != "clip_vision_model" or not projection:
         raise ValueError(
             f"{node}: the clip_vision input is a {clip_vision.model_type} of {hidden} channels, expected a"
-            " CLIP image encoder such as CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors. Load one from"
-            " models/clip_vision with Load CLIP Vision."
+            " CLIP image encoder such as clip_vision_h.safetensors. Load one from models/clip_vision"
+            " with Load CLIP Vision."
         )
     return Encoder(hidden, projection)
 
 
 def encode_images(
-    clip_vision,
-    images,
+    clip_vision: ClipVision,
+    images: Image,
     crop: str,
     node: str,
     weights: tuple[float, ...] | None = None,
     name: str = "image",
-):
+) -> StyleEmbeds:
     """StyleEmbeds of an IMAGE (n, H, W, 3 or 4), each counting ``weights[i]``, or all the same.
 
     ``crop``: "centre" and "squash" as the host's own encoding; "pad" to a square in the encoder's mean
@@ -62,7 +63,7 @@ def encode_images(
     return StyleEmbeds(encoder, torch.cat(pooled), torch.cat(hidden), blank(clip_vision), weights)
 
 
-def blank(clip_vision) -> torch.Tensor:
+def blank(clip_vision: ClipVision) -> torch.Tensor:
     """(L, H): the penultimate hidden states of pixel values that are zero after normalisation. The host's
     own encoding rounds pixels to whole levels, where no level is zero.
     """

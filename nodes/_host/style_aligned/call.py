@@ -7,9 +7,10 @@ areas, guidance with extra calls. ControlNets, inpainting and other packs' patch
 just the rows that the host gave them.
 """
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from comfy.conds import CONDCrossAttn
@@ -57,7 +58,7 @@ class Bank:
     def __init__(self) -> None:
         self._held: dict = {}
 
-    def at(self, device: torch.device, sigma: float, hooks) -> dict[tuple[str, int], Features]:
+    def at(self, device: torch.device, sigma: float, hooks: Any) -> dict[tuple[str, int], Features]:
         found = self._held.get(device)
         if found is None or found[0] != sigma or found[1] is not hooks:
             found = self._held[device] = (sigma, hooks, {})
@@ -121,15 +122,22 @@ class Sharing:
 CALL: ContextVar[Recording | Sharing | None] = ContextVar("zsamb_call", default=None)
 
 
-def apply_with_references(executor, *args, **kwargs):
+def apply_with_references(executor: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
     """APPLY_MODEL wrapper. ``x`` (chunks * rows, C, h, w); chunk c belongs to the cond entry ``uuids[c]``."""
     with uncompiled():
         return _apply_with_references(executor, *args, **kwargs)
 
 
 def _apply_with_references(
-    executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs
-):
+    executor: Any,
+    x: torch.Tensor,
+    t: torch.Tensor,
+    c_concat: torch.Tensor | None = None,
+    c_crossattn: torch.Tensor | None = None,
+    control: Any = None,
+    transformer_options: dict[str, Any] = {},
+    **kwargs: Any,
+) -> torch.Tensor:
     run: Run | None = transformer_options.get(RUN)
     args = (x, t, c_concat, c_crossattn, control, transformer_options)
     if run is None:
@@ -163,7 +171,7 @@ def _apply_with_references(
     return within(sharing, executor, args, kwargs)
 
 
-def within(call: "Recording | Sharing | None", executor, args, kwargs):
+def within(call: "Recording | Sharing | None", executor: Any, args: Any, kwargs: Any) -> torch.Tensor:
     """A model call whose layers are in ``call``."""
     token = CALL.set(call)
     try:
@@ -172,7 +180,7 @@ def within(call: "Recording | Sharing | None", executor, args, kwargs):
         CALL.reset(token)
 
 
-def by_parts(executor, run: Run, chunks: int, features, args, kwargs) -> torch.Tensor:
+def by_parts(executor: Any, run: Run, chunks: int, features: Any, args: Any, kwargs: Any) -> torch.Tensor:
     """The call with no more than ``at_once`` pictures of the batch in the model at a time: (chunks * batch,
     C, h, w), as one call gives it. ``features`` of the references; empty: from prompts only; None: nothing is
     shared at this noise level.
@@ -180,7 +188,7 @@ def by_parts(executor, run: Run, chunks: int, features, args, kwargs) -> torch.T
     x, *others, options = args
     out = torch.empty_like(x, dtype=torch.float32).unflatten(0, (chunks, run.batch))
 
-    def draw(call, pictures: list[int]) -> None:
+    def draw(call: Any, pictures: list[int]) -> None:
         inputs = [part_of(value, pictures, chunks, run.batch) for value in (x, *others)]
         extra = part_of(kwargs, pictures, chunks, run.batch)
         drawn = within(call, executor, (*inputs, {**options, PART: tuple(pictures)}), extra)
@@ -221,7 +229,15 @@ def refuse_parts(run: Run, x: torch.Tensor, chunks: int) -> None:
         )
 
 
-def record(executor, run: Run, bank: dict, missing, x, t, transformer_options: dict) -> None:
+def record(
+    executor: Any,
+    run: Run,
+    bank: dict,
+    missing: Any,
+    x: torch.Tensor,
+    t: torch.Tensor,
+    transformer_options: dict,
+) -> None:
     """Fill ``bank`` with the ``missing`` (name, reference) at the noise level ``t``.
 
     References of one size go together, as far as that is no larger a call than the host's own ``x``.
@@ -239,7 +255,9 @@ def record(executor, run: Run, bank: dict, missing, x, t, transformer_options: d
             bank.update(zip(piece, recorded, strict=True))
 
 
-def call_with_references(executor, run: Run, rows, recorded, t, transformer_options: dict) -> None:
+def call_with_references(
+    executor: Any, run: Run, rows: Any, recorded: Any, t: torch.Tensor, transformer_options: dict
+) -> None:
     """One call of the unpatched model on references of one size, each row with its own prompt."""
     sigma = t.flatten()[:1]
     x = torch.cat([run.references[j].path.at(sigma, run.references[j].offset) for _, j in rows])
@@ -267,7 +285,7 @@ def call_with_references(executor, run: Run, rows, recorded, t, transformer_opti
     within(Recording(run.options, recorded), executor, inputs, extra)
 
 
-def uncompiled():
+def uncompiled() -> AbstractContextManager[Any]:
     """For every call of a patched model: a compiled one keeps the options of the call that it was compiled
     for, patches and names alike, and other models share it. torch before 2.6 cannot be told.
     """

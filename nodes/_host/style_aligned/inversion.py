@@ -3,6 +3,7 @@ the host's.
 """
 
 import logging
+from typing import Any
 
 import comfy.samplers
 import torch
@@ -10,13 +11,14 @@ from comfy.utils import ProgressBar
 
 from ....zsamb_core.style_aligned.inversion import ddim_invert
 from ....zsamb_core.style_aligned.reference import Path
+from ..types import Conditioning, Model
 from .patch import without_style
 
 SAMPLERS: list[str] = list(comfy.samplers.SAMPLER_NAMES)
 SCHEDULERS: list[str] = list(comfy.samplers.SCHEDULER_NAMES)
 
 
-def inversion_sigmas(model, scheduler: str, steps: int, start: float | None = None) -> torch.Tensor:
+def inversion_sigmas(model: Model, scheduler: str, steps: int, start: float | None = None) -> torch.Tensor:
     """The scheduler's noise levels from low to high, (steps + 1,) or fewer; its final 0 becomes ``start``,
     the model's smallest sigma if not given. Levels that the schedule repeats count once: a model that was
     distilled to 50 levels has no more, whatever the steps.
@@ -42,10 +44,10 @@ def inversion_sigmas(model, scheduler: str, steps: int, start: float | None = No
 
 
 def invert(
-    model,
+    model: Model,
     latent: torch.Tensor,
-    positive,
-    negative,
+    positive: Conditioning,
+    negative: Conditioning,
     scheduler: str,
     steps: int,
     cfg: float,
@@ -60,11 +62,18 @@ def invert(
     calls = (len(sigmas) - 1) * max(1, refinements)
     progress = ProgressBar(calls)
 
-    def sample(guided, x, sigmas, extra_args, callback, disable):
-        def denoise(x_e, sigma):
+    def sample(
+        guided: Any,
+        x: torch.Tensor,
+        sigmas: torch.Tensor,
+        extra_args: dict[str, Any],
+        callback: Any,
+        disable: Any,
+    ) -> torch.Tensor:
+        def denoise(x_e: torch.Tensor, sigma: float) -> torch.Tensor:
             return guided(x_e, sigma * x_e.new_ones(len(x_e)), **extra_args)
 
-        def on_call(i, x, denoised):
+        def on_call(i: int, x: torch.Tensor, denoised: torch.Tensor) -> None:
             progress.update_absolute(i + 1, calls)
             if callback is None:  # older hosts give samplers the guider's, which is none here
                 return

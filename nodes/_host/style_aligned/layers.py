@@ -2,29 +2,32 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import comfy.ops
 import torch
 import torch.nn.functional as F
 from comfy.ldm.modules.attention import get_attn_precision, optimized_attention
 
+from ....zsamb_core.layers import Layer
 from ....zsamb_core.style_aligned.adain import Statistics, adain, adain_regions, mix, statistics
 from ....zsamb_core.style_aligned.attention import Part, shared_attention, shared_by_all
 from ....zsamb_core.style_aligned.group_norm import group_norm, group_statistics, pool
 from ....zsamb_core.style_aligned.options import AdaIN
 from ..outliving import kept, outliving
+from ..types import Model
 from .call import CALL, LayerFeatures, Recording, Sharing
 
 PROJECTIONS = ("queries", "keys", "values")
 
 
 @torch.compiler.disable
-def attend(q, k, v, extra):
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> Any:
     """attn1 replacement: projected queries, keys and values (rows, N, C) to the attention's output."""
     call = CALL.get()
     layer = (*extra["block"], extra["block_index"])
 
-    def plain(q, k, v):
+    def plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         return optimized_attention(
             q, k, v, extra["n_heads"], attn_precision=extra["attn_precision"], transformer_options=extra
         )
@@ -38,7 +41,8 @@ def attend(q, k, v, extra):
         # Tiling (HyperTile) makes several rows of one picture's.
         rows = (x.reshape(len(call.rows), -1, x.shape[-1]) for x in (q, k, v))
         for features, *seen in zip(call.rows, *rows, strict=True):
-            features.layers[layer] = layer_features(*seen, options.adain)
+            queries, keys, values = seen
+            features.layers[layer] = layer_features(queries, keys, values, options.adain)
         return plain(q, k, v)
     # Tiling (HyperTile) makes several rows of a picture's queries, and the host's attention then reads its
     # keys in as many rows; token merging leaves queries out. The rows of a chunk are together in any case.
@@ -53,7 +57,7 @@ def attend(q, k, v, extra):
     return share(call, layer, q, k, v, extra, plain).flatten(0, 1).to(dtype)
 
 
-def layer_features(q, k, v, wanted: AdaIN | None) -> LayerFeatures:
+def layer_features(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, wanted: AdaIN | None) -> LayerFeatures:
     """What one reference's row leaves behind, (M, C) each."""
     with outliving():
         found = [
@@ -63,7 +67,15 @@ def layer_features(q, k, v, wanted: AdaIN | None) -> LayerFeatures:
     return LayerFeatures(kept(k), kept(v), *found)
 
 
-def with_references(call: Sharing, layer, q, k, v, extra, plain):
+def with_references(
+    call: Sharing,
+    layer: Layer,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    extra: dict[str, Any],
+    plain: Any,
+) -> torch.Tensor:
     """(chunks, rows, N, C): every row attends to its own tokens and to the references'."""
     options = call.run.options
     weights = token_weights(call, q, k, extra)
@@ -87,9 +99,10 @@ def with_references(call: Sharing, layer, q, k, v, extra, plain):
     return shared_attention(q, k, v, parts, extra["n_heads"])
 
 
-def reference_part(call: Sharing, j: int, k, v, weight) -> Part:
+def reference_part(call: Sharing, j: int, k: torch.Tensor, v: torch.Tensor, weight: Any) -> Part:
     """Reference j with its own shift and scale, or the share's; weight and strength are shifts too."""
     share, (own_shift, own_scale) = call.run.options.share, call.run.logits[j]
+    assert share is not None
     shift = share.shift if own_shift is None else own_shift
     scale = share.scale if own_scale is None else own_scale
     shift += math.log(share.strength)
@@ -97,7 +110,7 @@ def reference_part(call: Sharing, j: int, k, v, weight) -> Part:
     return Part(k, v, log_weight + shift, scale)
 
 
-def towards_references(x, targets, weights, strength: float):
+def towards_references(x: torch.Tensor, targets: Any, weights: Any, strength: float) -> torch.Tensor:
     """AdaIN of (chunks, rows, N, C) towards each chunk's references."""
     weighed = [list(zip(chunk, weights, strict=True)) for chunk in targets]
     if any(isinstance(w, torch.Tensor) for w in weights):
@@ -107,7 +120,7 @@ def towards_references(x, targets, weights, strength: float):
     return adain(x, Statistics(mean, deviation), strength)
 
 
-def token_weights(call: Sharing, q, k, extra) -> list:
+def token_weights(call: Sharing, q: torch.Tensor, k: torch.Tensor, extra: dict[str, Any]) -> list:
     """The references' weights; where one has a mask, per row and token, (1 or rows, N)."""
     run = call.run
     if not any(isinstance(w, torch.Tensor) for w in run.weights):
@@ -129,7 +142,15 @@ def token_weights(call: Sharing, q, k, extra) -> list:
     ]
 
 
-def with_the_first(call: Sharing, layer, q, k, v, extra, plain):
+def with_the_first(
+    call: Sharing,
+    layer: Layer,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    extra: dict[str, Any],
+    plain: Any,
+) -> torch.Tensor:
     """(chunks, rows, N, C) from prompts only: the first picture is the reference of its chunk, and its own
     attention is provably unchanged by sharing with itself.
     """
@@ -160,11 +181,11 @@ def with_the_first(call: Sharing, layer, q, k, v, extra, plain):
 
 
 @torch.compiler.disable
-def shared_group_norm(module, path: str, x):
+def shared_group_norm(module: Any, path: str, x: torch.Tensor) -> torch.Tensor:
     """In place of a GroupNorm's forward while the patch is on: (rows, C, h, w)."""
     call = CALL.get()
     options = call.options if isinstance(call, Recording) else call.run.options if call else None
-    if options is None or not options.group_norm:
+    if call is None or options is None or not options.group_norm:
         return type(module).forward(module, x)
     if isinstance(call, Recording):
         with outliving():
@@ -172,6 +193,8 @@ def shared_group_norm(module, path: str, x):
         for i, features in enumerate(call.rows):
             features.norms[path] = own.of(slice(i, i + 1))
         return type(module).forward(module, x)
+    assert options.share is not None
+    strength = options.share.strength
     own = group_statistics(x, module.num_groups)
     rows = call.rows
     weight, bias, offload = comfy.ops.cast_bias_weight(module, x, offloadable=True)
@@ -180,17 +203,17 @@ def shared_group_norm(module, path: str, x):
         at = slice(chunk * rows, (chunk + 1) * rows)
         if call.features:
             others = [
-                (f.norms[path], w * options.share.strength)
+                (f.norms[path], w * strength)
                 for f, w in zip(call.features[chunk], call.run.mean_weights, strict=True)
             ]
         else:
-            others = [(own.of(slice(chunk * rows, chunk * rows + 1)), options.share.strength)]
+            others = [(own.of(slice(chunk * rows, chunk * rows + 1)), strength)]
         pooled.append(group_norm(x[at], pool(own.of(at), others), weight, bias, module.eps))
     comfy.ops.uncast_bias_weight(module, weight, bias, offload)
     return torch.cat(pooled)
 
 
-def group_norms(model) -> dict[str, partial]:
+def group_norms(model: Model) -> dict[str, partial]:
     """By path in the model: what takes the place of each GroupNorm's forward."""
     return {
         f"diffusion_model.{name}.forward": partial(shared_group_norm, module, name)

@@ -13,6 +13,7 @@ All of it is hooks of the host on the clone; no module is touched:
 import logging
 import math
 from dataclasses import replace
+from typing import Any
 
 import torch
 from comfy.patcher_extension import WrappersMP
@@ -24,6 +25,7 @@ from ....zsamb_core.style_aligned.reference import Reference, normalised_weights
 from ..batch_part import PICTURES, numbered, rows_of
 from ..sampling_run import watch
 from ..sdxl import attention_blocks, require_additive_noise, require_sdxl
+from ..types import Model
 from .call import RUN, STYLE_IMAGES, Run, apply_with_references
 from .layers import attend, group_norms, shared_group_norm
 
@@ -31,11 +33,11 @@ OPTIONS = "zsamb_style_options"
 NODE = "SharedAttention Patch"
 
 
-def style_options(model) -> StyleOptions:
+def style_options(model: Model) -> StyleOptions:
     return model.model_options["transformer_options"].get(OPTIONS, StyleOptions())
 
 
-def with_style(model, node: str, **changes):
+def with_style(model: Model, node: str, **changes: Any) -> Model:
     """A clone of ``model`` whose style options take ``changes``; ``model`` itself is left as it was.
 
     Raises ValueError for a model that is not SDXL-shaped, or whose self-attention or group norms another
@@ -63,7 +65,7 @@ def with_style(model, node: str, **changes):
     return clone
 
 
-def share_group_norms(clone, node: str) -> None:
+def share_group_norms(clone: Model, node: str) -> None:
     """Raises ValueError where another pack has patched a group norm."""
     for path, patch in group_norms(clone).items():
         found = clone.object_patches.get(path)
@@ -75,7 +77,7 @@ def share_group_norms(clone, node: str) -> None:
         clone.add_object_patch(path, patch)
 
 
-def refuse_foreign_attention(transformer_options: dict, blocks, node: str, at_once: int = 0) -> None:
+def refuse_foreign_attention(transformer_options: dict, blocks: Any, node: str, at_once: int = 0) -> None:
     """Raises ValueError where another node has replaced self-attention: only one replacement can have a
     layer. One single layer may be another's (Self-Attention Guidance listens to one): it does not share.
     None may where ``at_once`` pictures are drawn at a time: the other node would hear the last ones alone.
@@ -97,7 +99,7 @@ def refuse_foreign_attention(transformer_options: dict, blocks, node: str, at_on
         logging.info(f"{node}: the layer {clash[0]} belongs to another node and does not share attention.")
 
 
-def without_style(model):
+def without_style(model: Model) -> Model:
     """A clone of ``model`` whose style options are switched off, and that sees no style images."""
     clone = model.clone()
     options = dict(clone.model_options["transformer_options"])
@@ -108,7 +110,9 @@ def without_style(model):
     return clone
 
 
-def sample_in_style(executor, noise, latent_image, *args, **kwargs):
+def sample_in_style(
+    executor: Any, noise: torch.Tensor, latent_image: torch.Tensor, *args: Any, **kwargs: Any
+) -> Any:
     """OUTER_SAMPLE wrapper: before anything is loaded, check what is asked and encode the references'
     conditioning.
     """
@@ -127,14 +131,16 @@ def sample_in_style(executor, noise, latent_image, *args, **kwargs):
         run.bank.clear()
 
 
-def prepare_run(model, options: StyleOptions, transformer_options: dict, noise: torch.Tensor) -> Run:
+def prepare_run(model: Model, options: StyleOptions, transformer_options: dict, noise: torch.Tensor) -> Run:
     """Raises ValueError for what cannot be drawn."""
     blocks = attention_blocks(model)
     in_parts = options.at_once < noise.shape[0]
     refuse_foreign_attention(transformer_options, blocks, NODE, options.at_once if in_parts else 0)
     size = (int(noise.shape[-2]), int(noise.shape[-1]))
     pictures = transformer_options.get(PICTURES)
-    references, weights, conds = (), (), ()
+    references: tuple[Reference, ...] = ()
+    weights: tuple[float | torch.Tensor, ...] = ()
+    conds: tuple[dict[str, dict[str, Any]], ...] = ()
     if options.reference is not None:
         require_additive_noise(model, NODE)
         try:
@@ -184,7 +190,7 @@ def tell(run: Run, pictures: tuple[int, ...] | None) -> None:
         )
 
 
-def check_reference(reference: Reference, weight, noise: torch.Tensor) -> None:
+def check_reference(reference: Reference, weight: Any, noise: torch.Tensor) -> None:
     """Raises ValueError for a reference of another kind of latent, or a mask of another batch."""
     if reference.latent_shape[0] != noise.shape[1]:
         raise ValueError(
@@ -198,7 +204,7 @@ def check_reference(reference: Reference, weight, noise: torch.Tensor) -> None:
         )
 
 
-def encode_reference(model, reference: Reference) -> dict[str, dict]:
+def encode_reference(model: Model, reference: Reference) -> dict[str, dict]:
     """The model-ready conditioning of a reference, by name: the first entry of each CONDITIONING counts."""
     latent = torch.zeros(1, *reference.latent_shape)
     conds = {}
@@ -215,7 +221,14 @@ def encode_reference(model, reference: Reference) -> dict[str, dict]:
     return conds
 
 
-def count_references(executor, model, noise_shape, *args, model_options=None, **kwargs):
+def count_references(
+    executor: Any,
+    model: Model,
+    noise_shape: Any,
+    *args: Any,
+    model_options: dict[str, Any] | None = None,
+    **kwargs: Any,
+) -> Any:
     """PREPARE_SAMPLING wrapper: the memory estimate must know of the references. What one leaves in the
     layers for both its prompts is about what two rows of its size need.
     """

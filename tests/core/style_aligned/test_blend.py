@@ -237,7 +237,7 @@ def test_as_coded_says_where_the_original_fails():
     alike = gaussian(1, (4, 8, 8)).repeat(2, 1, 1, 1)
     alike[:, :, 0] = 1  # flat rows of one sign
     with pytest.raises(
-        ValueError, match="not numbers, as the original code has.*another method than as_coded"
+        ValueError, match="not numbers, as the original code has.*another method than as coded"
     ):
         blend(alike, [0.5, 0.5], as_coded)
 

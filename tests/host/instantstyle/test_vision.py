@@ -148,7 +148,7 @@ def test_wrong_encoders_are_refused_before_they_run(pack, demo, encoders, photo,
         with pytest.raises(ValueError, match="StyleBlockIPAdapter: the adapter is made for") as error:
             styled(pack, demo.model, adapter, photo, clip_vision=encoders[0])
         assert str(features) in str(error.value) and "96 hidden, 128 projected" in str(error.value)
-    assert "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors in models/clip_vision" in str(error.value)
+    assert "clip_vision_h.safetensors in models/clip_vision" in str(error.value)
     with pytest.raises(ValueError, match="image input is an IMAGE and clip_vision is not connected"):
         styled(pack, demo.model, adapter, photo)
 
@@ -201,7 +201,7 @@ def test_subtraction_by_text_and_its_scale_0(pack, demo, image, four, tmp_path):
     found = subtract(pack, image, scale=0.7, content="a cat", clip=demo.clip)
     assert torch.equal(found.pooled, image.pooled - 0.7 * text) and found.changed and not image.changed
     for method, function in (("project out", "project_out"), ("mask", "mask_content")):
-        expected = getattr(core.content, function)(image.pooled, text)
+        expected = getattr(core.instantstyle.content, function)(image.pooled, text)
         assert torch.equal(subtract(pack, image, method, content="a cat", clip=demo.clip).pooled, expected)
     # Scale 0 is none, bit for bit; the inline socket is the node.
     adapter = adapter_for(pack, demo.model, tmp_path / "x.safetensors", "base", 128)

@@ -1,0 +1,6 @@
+import torch
+
+class CONDCrossAttn:
+    cond: torch.Tensor
+    def __init__(self, cond: torch.Tensor) -> None: ...
+    def concat(self, others: list[CONDCrossAttn]) -> torch.Tensor: ...

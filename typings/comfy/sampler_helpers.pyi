@@ -1,0 +1,3 @@
+from typing import Any
+
+def convert_cond(cond: list[Any]) -> list[dict[str, Any]]: ...

@@ -1,6 +1,6 @@
-"""Every shipped workflow in one pass: run through the API, queued from the real page, and opened there as it
-was written. The page's run comes right after the API's and asks for the same, so the server draws once.
-Screenshots go to ``output/screenshots``.
+"""Every shipped workflow run through the API and queued from the real page, one after the other, and then each
+opened there as it was written. The page's run comes right after the API's and asks for the same, so the server
+draws once. Screenshots go to ``output/screenshots``.
 """
 
 import json
@@ -24,7 +24,7 @@ PICTURES = {
 
 @pytest.fixture(scope="module", params=NAMES)
 def name(request):
-    """Of the module, so that all is done with one workflow before the next."""
+    """Of the module, so that both runs of one workflow come before the next."""
     return request.param
 
 
@@ -99,15 +99,17 @@ def ours(said):
     return [text for kind, text in said if kind == "script" or "zsamb" in text.lower()]
 
 
-def test_it_opens_as_it_was_written(page, name):
+@pytest.mark.parametrize("shipped", NAMES)
+def test_it_opens_as_it_was_written(page, shipped):
+    """After all runs: it names models that the server lacks, and the page marks their nodes for a while."""
     page.said.clear()
-    show(page, json.loads((workflows.FOLDER.parent / f"{name}.json").read_text()))
+    show(page, json.loads((workflows.FOLDER.parent / f"{shipped}.json").read_text()))
     assert page.evaluate(PROBLEMS) == []
-    assert shipped_forms.bare(as_prompt(page)["output"]) == shipped_forms.bare(workflows.load(name))
-    notes = [n for n in workflows.load(name).values() if "note" in n["_meta"]]
+    assert shipped_forms.bare(as_prompt(page)["output"]) == shipped_forms.bare(workflows.load(shipped))
+    notes = [n for n in workflows.load(shipped).values() if "note" in n["_meta"]]
     shown = page.evaluate("() => app.graph._nodes.filter((n) => n.type === 'MarkdownNote').length")
     assert shown == len(notes) >= 2
     page.evaluate(FIT)
     page.wait_for_timeout(500)
-    page.screenshot(path=SHOTS / f"{name}.png")
+    page.screenshot(path=SHOTS / f"{shipped}.png")
     assert ours(page.said) == []

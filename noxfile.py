@@ -139,7 +139,10 @@ PAGE = ("comfyui-frontend-package", "comfyui-workflow-templates", "comfyui-embed
 CASES = {
     "oldest": Case(comfyui=OLDEST),
     "usual": Case(),
-    "given": Case(comfyui=None, tests=("tests/core", "tests/host", "tests/live/test_server.py")),
+    "given": Case(
+        ("tests/core", "tests/host", "tests/live/test_server.py", "tests/live/test_workflows.py"),
+        comfyui=None,
+    ),
     "page": Case(
         ("tests/live/test_browser.py", "tests/live/test_workflows.py", "tests/live/test_locales.py"),
         newest=PAGE,

@@ -1,6 +1,6 @@
-"""Every shipped workflow run through the API and queued from the real page, one after the other, and then each
-opened there as it was written. The page's run comes right after the API's and asks for the same, so the server
-draws once. Screenshots go to ``output/screenshots``.
+"""Every shipped workflow run through the API and queued from the real page, one after the other; then each
+opened there as it was written. The page's run comes right after the API's and asks for the same, so the
+server draws once. Screenshots go to ``output/screenshots``.
 """
 
 import json

@@ -17,6 +17,8 @@ VENVS = Path(__file__).parent / ".nox"
 MAIN, EXTRAS, COMPAT = "z-samb", "z-samb-extras", "z-samb-compat"
 OLDEST = "0.24.1"  # the ComfyUI that pyproject.toml asks for at least
 USUAL = "0.30.0"  # the newest that tools/hosting/host.py fetches
+# Python compiles what it imports; pip would compile all of torch.
+INSTALL = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile")
 # torchaudio and torchvision are built against one torch each, and the host imports all three.
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 # What the tests compare with, and what makes their cases.
@@ -26,6 +28,10 @@ ORACLES = (
     "hypothesis>=6",
 )
 BROWSER = "playwright>=1.49"  # drives the Chromium of the machine
+# Tests at a time: one more than cores, since those with a server also wait. Each process takes 1.5 GB.
+AT_A_TIME = str(min((os.cpu_count() or 1) + 1, 4))
+SHARED = ("-n", AT_A_TIME, "--no-loadscope-reorder")  # tests/conftest.py says what goes together
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # the tests' models are so small that threads cost more than they give
 
 
 def python_of(venv: str) -> str:
@@ -46,8 +52,7 @@ def set_up(session: nox.Session, *extra: str, venv: str = MAIN, base: str | None
     host = found.strip().splitlines()[-1]
     session.env["COMFYUI_PATH"] = host
     session.log(f"ComfyUI: {host}. Installing what it needs; the first time this takes minutes.")
-    install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    session.run(python, *install, *TORCH, "-r", f"{host}/requirements.txt", *extra, external=True)
+    session.run(python, *INSTALL, *TORCH, "-r", f"{host}/requirements.txt", *extra, external=True)
 
 
 def run(session: nox.Session, *module_and_args: str, venv: str = MAIN) -> None:
@@ -82,22 +87,24 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Lint, types, and the core, host and live tests; with arguments, pytest alone with these."""
-    set_up(session, "pytest>=8", *CHECKERS, *ORACLES, BROWSER, "pathspec>=0.12")
+    set_up(session, "pytest>=8", "pytest-xdist>=3.7", *CHECKERS, *ORACLES, BROWSER, "pathspec>=0.12")
     if not session.posargs:
         check(session)
-    run(session, "pytest", *session.posargs)
+    session.env.update(ONE_THREAD)
+    run(session, "pytest", *(session.posargs or SHARED))
 
 
 @nox.session
 def extras(session: nox.Session) -> None:
-    """What needs openai-whisper and laion-clap, with the network closed; and the models of transformers with
-    its version 4 too.
+    """What needs openai-whisper and laion-clap, with the network closed; and what uses transformers with its
+    version 4 too.
     """
     packages = ("pytest>=8", "openai-whisper==20250625", "laion-clap==1.1.7")
     set_up(session, *packages, "transformers>=5", venv=EXTRAS)
+    session.env.update(ONE_THREAD)
     run(session, "pytest", "tests/extras", *session.posargs, venv=EXTRAS)
-    set_up(session, *packages, "transformers==4.57.6", venv=EXTRAS)
-    run(session, "pytest", "tests/extras", *session.posargs, venv=EXTRAS)
+    session.run(python_of(EXTRAS), *INSTALL, "transformers==4.57.6", external=True)
+    run(session, "pytest", "tests/extras/test_laion_clap.py", *session.posargs, venv=EXTRAS)
     both = (
         "tests/core/context/test_context_models.py",
         "tests/core/scores/test_judge.py",
@@ -132,8 +139,14 @@ PAGE = ("comfyui-frontend-package", "comfyui-workflow-templates", "comfyui-embed
 CASES = {
     "oldest": Case(comfyui=OLDEST),
     "usual": Case(),
-    "given": Case(comfyui=None, tests=("tests/core", "tests/host", "tests/live/test_server.py")),
-    "page": Case(("tests/live/test_browser.py", "tests/live/test_locales.py"), newest=PAGE),
+    "given": Case(
+        ("tests/core", "tests/host", "tests/live/test_server.py", "tests/live/test_workflows.py"),
+        comfyui=None,
+    ),
+    "page": Case(
+        ("tests/live/test_browser.py", "tests/live/test_workflows.py", "tests/live/test_locales.py"),
+        newest=PAGE,
+    ),
     # A ComfyUI of today asks for no torchaudio, and the newest torch has none.
     "no-torchaudio": Case(
         ("tests/core", "tests/host"), newest=("torch", "torchvision"), without=("torchaudio",)

@@ -1,5 +1,5 @@
 """Path recipe: the project's root goes last, so that ComfyUI's own top-level ``nodes`` module is never
-shadowed. And tiny models of transformers' classes, saved once.
+shadowed. How tests are shared among processes. And tiny models of transformers' classes, saved once.
 """
 
 import os
@@ -13,6 +13,30 @@ sys.path[:] = [p for p in sys.path if p not in ("", str(ROOT))] + [str(ROOT)]
 
 if os.environ.get("COMFYUI_PATH"):
     sys.path.insert(0, os.environ["COMFYUI_PATH"])
+
+
+# Tests of the canvas, which has a server of its own where several processes share the tests.
+CANVAS = ("test_browser.py", "test_bypass.py", "test_locales.py", "test_server.py", "test_workflows.py")
+TIERS = ("live", "host", "core", "extras")  # the longest first: what is left at the end is short
+
+
+def pytest_collection_modifyitems(config, items):
+    if hasattr(config, "workerinput"):  # one of pytest-xdist's processes
+        items.sort(key=lambda item: TIERS.index(item.path.relative_to(ROOT / "tests").parts[0]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Each file stays in one process, and so do the tests that share a server."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByServer(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            folder, _, name = file.rpartition("/")
+            return ("canvas" if name in CANVAS else "live") if folder.endswith("tests/live") else file
+
+    return ByServer(config, log)
 
 
 @pytest.fixture(scope="session")

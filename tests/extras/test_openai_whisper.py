@@ -7,11 +7,25 @@ import pytest
 import torch
 import whisper
 
+from zsamb_core.context import openai_whisper, speech
 from zsamb_core.context.openai_whisper import load_openai_whisper
-from zsamb_core.context.speech import LANGUAGES, RATE, TEMPERATURES, audible, load_whisper, transcribe
+from zsamb_core.context.speech import LANGUAGES, RATE, audible, load_whisper, transcribe
 from zsamb_core.context.waveform import floor_of
 
 MULTILINGUAL, ENGLISH = 51865, 51864
+ALL, TWO = speech.TEMPERATURES, (0.0, 0.4)
+
+
+@pytest.fixture(autouse=True)
+def two_temperatures(monkeypatch):
+    """A random model is never sure, and would go through all six at every window: one test has all."""
+    set_temperatures(monkeypatch, TWO)
+
+
+def set_temperatures(monkeypatch, temperatures, context=None):
+    """``context``: of the pack as the host has it, where it is not ours."""
+    for module in (openai_whisper, speech) if context is None else (context.openai_whisper, context.speech):
+        monkeypatch.setattr(module, "TEMPERATURES", temperatures)
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +61,12 @@ def sound(seconds, seed=0):
     return torch.randn(round(seconds * RATE), generator=torch.Generator().manual_seed(seed)) * 0.1
 
 
-@pytest.mark.parametrize("seconds", [2, 40])
-@pytest.mark.parametrize("language, translate", [(None, False), ("it", True)])
-def test_transcripts_are_the_package_s_own(tiny, seconds, language, translate):
+@pytest.mark.parametrize(
+    "seconds, language, translate, temperatures",
+    [(2, None, False, TWO), (2, "it", True, ALL), (40, None, False, TWO), (40, "it", True, TWO)],
+)
+def test_transcripts_are_the_package_s_own(tiny, monkeypatch, seconds, language, translate, temperatures):
+    set_temperatures(monkeypatch, temperatures)
     track, progress = sound(seconds), []
     ours = transcribe(load_openai_whisper(tiny), track, language, translate, nothing, progress.append)
     package = whisper.load_model(str(tiny), device="cpu")
@@ -58,7 +75,7 @@ def test_transcripts_are_the_package_s_own(tiny, seconds, language, translate):
         track,
         language=language,
         task="translate" if translate else "transcribe",
-        temperature=TEMPERATURES,
+        temperature=temperatures,
         condition_on_previous_text=False,
         fp16=False,
     )
@@ -154,8 +171,9 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_the_format_decides_in_the_node(pack, models_in, tiny):
+def test_the_format_decides_in_the_node(pack, models_in, tiny, monkeypatch):
     """A file and a folder in the same list, each by its own package, through the nodes."""
+    set_temperatures(monkeypatch, TWO, pack.zsamb_core.context)
     from tools.hosting.tiny_models import save_whisper
 
     (models_in / "whisper" / "tiny.pt").write_bytes(tiny.read_bytes())

@@ -175,3 +175,10 @@ PROMPTS = ("a cat", "a house", "a boat", "a flower")
 def four(demo):
     with torch.inference_mode():
         return demo.prompts(*PROMPTS)
+
+
+@pytest.fixture(scope="session")
+def stock(demo, four):
+    """The set of four as the model draws it without the pack, drawn once, before what it is compared with."""
+    with torch.inference_mode():
+        return demo.sample(demo.model, four)

@@ -79,7 +79,7 @@ def test_the_adapter_carries_the_style_of_a_picture_through_output_5(demo, four,
     assert alike("output 5") > alike("output 1") + 0.2
 
 
-def test_lora_clones_change_the_clone_alone(demo, four, tmp_path, monkeypatch):
+def test_lora_clones_change_the_clone_alone(demo, four, tmp_path, monkeypatch, stock):
     import folder_paths
 
     import nodes
@@ -92,7 +92,6 @@ def test_lora_clones_change_the_clone_alone(demo, four, tmp_path, monkeypatch):
         f"{key}.lora_down.weight": torch.randn(4, weight.shape[1], generator=generator),
     }, tmp_path / "tiny.safetensors")  # fmt: skip
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "loras", ([str(tmp_path)], {".safetensors"}))
-    stock = demo.sample(demo.model, four)
     model, clip = nodes.LoraLoader().load_lora(demo.model, demo.clip, "tiny.safetensors", 1.0, 1.0)
     assert not torch.equal(demo.sample(model, four), stock)
     assert not torch.equal(demo.sample(demo.patched(model), four), demo.sample(demo.patched(), four))

@@ -13,36 +13,31 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from tests.host.adapters import base_projector, flat, rand
-from tests.sounds import music, speech_file, write_wav
+from tests.sounds import music, sound_file, write_wav
 from tools.hosting.host import find_host
 
-START = """
+MAKE = """
 import sys
 from comfy.cli_args import args
 args.cpu = True
-import torch
+import comfy.cldm.cldm, comfy.ldm.depth_anything_3.model as da3, comfy.ops, torch
 from safetensors.torch import save_file
-sys.path.append(sys.argv[2])
-generator = torch.Generator().manual_seed(1)
-"""
-CONTROL_NET = f"""{START}
-import comfy.cldm.cldm, comfy.ops
+control, depth, root = sys.argv[1:]
+sys.path.append(root)
 from demo.unet import UNET_CONFIG
-config = {{k: v for k, v in UNET_CONFIG.items() if k not in ("out_channels", "transformer_depth_output")}}
-net = comfy.cldm.cldm.ControlNet(
-    **config, hint_channels=3, dtype=torch.float32, operations=comfy.ops.disable_weight_init
-)
-state = {{n: torch.randn(p.shape, generator=generator) * 0.05 for n, p in net.state_dict().items()}}
-save_file(state, sys.argv[1])
-"""
-DEPTH = f"""{START}
-import comfy.ldm.depth_anything_3.model as da3, comfy.ops
+
+def randoms(net):
+    generator = torch.Generator().manual_seed(1)
+    return {n: torch.randn(p.shape, generator=generator) * 0.05 for n, p in net.state_dict().items()}
+
+made = {"dtype": torch.float32, "operations": comfy.ops.disable_weight_init}
+config = {k: v for k, v in UNET_CONFIG.items() if k not in ("out_channels", "transformer_depth_output")}
+save_file(randoms(comfy.cldm.cldm.ControlNet(**config, hint_channels=3, **made)), control)
 net = da3.DepthAnything3Net(
     "vits", out_layers=(5, 7, 9, 11), head_dim_in=384, head_features=32, head_out_channels=(32, 32, 32, 32),
-    dtype=torch.float32, device="cpu", operations=comfy.ops.disable_weight_init
+    device="cpu", **made
 )
-state = {{n: torch.randn(p.shape, generator=generator) * 0.05 for n, p in net.state_dict().items()}}
-save_file({{n: t.half() for n, t in state.items()}}, sys.argv[1])
+save_file({n: t.half() for n, t in randoms(net).items()}, depth)
 """
 CONTEXT, WIDTH, FEATURES = 192, 128, 128
 MODELS = {
@@ -53,16 +48,13 @@ MODELS = {
 }
 
 
-def make(code: str, path: Path) -> None:
+def save_host_models(control: Path, depth: Path) -> None:
+    """A ControlNet for the demo model, and a Depth Anything."""
     root = Path(__file__).resolve().parents[2]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(
-        [sys.executable, "-c", code, str(path), str(root)], check=True, cwd=find_host(), capture_output=True
-    )
-
-
-def save_control_net(path: Path) -> None:
-    make(CONTROL_NET, path)
+    for path in (control, depth):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-c", MAKE, str(control), str(depth), str(root)]
+    subprocess.run(command, check=True, cwd=find_host(), capture_output=True)
 
 
 def save_adapter(path: Path) -> None:
@@ -95,20 +87,14 @@ def save_pictures(inputs: Path) -> None:
 def save_all(base: Path, tiny: dict[str, Path]) -> None:
     """Models, pictures and sounds under a server's base folder, by the names in the workflows."""
     models, inputs = base / "models", base / "input"
-    save_control_net(models / "controlnet" / "control-lora-canny-rank256.safetensors")
-    shutil.copy(
-        models / "controlnet" / "control-lora-canny-rank256.safetensors",
-        models / "controlnet" / "control-lora-depth-rank256.safetensors",
-    )
-    shutil.copy(
-        models / "controlnet" / "control-lora-canny-rank256.safetensors",
-        models / "controlnet" / "TTPLANET_Controlnet_Tile_realistic_v2_fp16.safetensors",
-    )
+    control = models / "controlnet" / "control-lora-canny-rank256.safetensors"
+    save_host_models(control, models / "geometry_estimation" / "depth_anything_3_mono_large.safetensors")
+    for name in ("control-lora-depth-rank256", "TTPLANET_Controlnet_Tile_realistic_v2_fp16"):
+        shutil.copy(control, control.with_name(f"{name}.safetensors"))
     for name in ("ip-adapter_sdxl_vit-h.safetensors", "ip-adapter_sdxl.safetensors"):
         save_adapter(models / "ipadapter" / name)
-    make(DEPTH, models / "geometry_estimation" / "depth_anything_3_mono_large.safetensors")
     for name, kind in MODELS.items():
         shutil.copytree(tiny[kind], models / "transformers" / name)
     save_pictures(inputs)
-    speech_file(inputs / "speech.wav")
+    sound_file(inputs / "speech.wav")
     write_wav(inputs / "music.wav", music(12, 44_100), 44_100)

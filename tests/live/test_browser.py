@@ -1,75 +1,25 @@
-"""The real front end in headless Chromium: every shipped workflow on the canvas and queued from there, help
-pages, and the search. Screenshots go to ``output/screenshots``.
+"""The real front end in headless Chromium: old workflows on the canvas, blueprints, help, and the search.
+Screenshots go to ``output/screenshots``.
 """
 
 import json
-from pathlib import Path
 
 import pytest
 
 from tests.lacking import need_browser
 from tests.live import shipped_forms
+from tests.live.canvas import PROBLEMS, SHOTS, queue
 from tools.hosting import workflows
 from tools.hosting.browser import as_prompt, open_page, reload, show, show_api
 
 pytestmark = pytest.mark.live
-NAMES = sorted(path.stem for path in workflows.FOLDER.glob("*.json"))
-SHOTS = Path(__file__).resolve().parents[2] / "output" / "screenshots"
-FIT = """() => {
-    const nodes = app.graph._nodes, ds = app.canvas.ds;
-    const left = Math.min(...nodes.map((n) => n.pos[0])), top = Math.min(...nodes.map((n) => n.pos[1] - 40));
-    const right = Math.max(...nodes.map((n) => n.pos[0] + n.size[0]));
-    const bottom = Math.max(...nodes.map((n) => n.pos[1] + n.size[1]));
-    ds.scale = Math.min(1700 / (right - left), 1000 / (bottom - top), 1);
-    ds.offset = [80 / ds.scale - left, 60 / ds.scale - top];
-    app.canvas.draw(true, true);
-}"""
-PROBLEMS = """() => {
-    const found = [];
-    for (const node of app.graph._nodes) {
-        if (!LiteGraph.registered_node_types[node.type]) found.push(`${node.type} is not known`);
-        for (const w of node.widgets ?? []) {
-            const o = w.options ?? {};
-            if (w.value < (o.min ?? w.value) || w.value > (o.max ?? w.value))
-                found.push(`${node.type}.${w.name} is ${w.value}, beyond ${o.min}..${o.max}`);
-            if (w.value === undefined || Number.isNaN(w.value))
-                found.push(`${node.type}.${w.name} has no value`);
-            const choices = Array.isArray(o.values) ? o.values : null;
-            const file = /\\.(safetensors|png|wav|pt)$|\\//.test(w.value);
-            if (choices && typeof w.value === 'string' && !file && !choices.includes(w.value))
-                found.push(`${node.type}.${w.name} is ${w.value}, none of its choices`);
-        }
-    }
-    return found;
-}"""
 
 
 @pytest.fixture(scope="module")
 def page(server, stand_ins):
     need_browser()
-    SHOTS.mkdir(parents=True, exist_ok=True)
     with open_page(server.url) as page:
         yield page
-
-
-def ours(said):
-    """The console's errors without what the page itself finds missing on any fresh server."""
-    return [text for kind, text in said if kind == "script" or "zsamb" in text.lower()]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_workflow_opens_as_it_was_written(page, name):
-    page.said.clear()
-    show(page, json.loads((workflows.FOLDER.parent / f"{name}.json").read_text()))
-    assert page.evaluate(PROBLEMS) == []
-    assert shipped_forms.bare(as_prompt(page)["output"]) == shipped_forms.bare(workflows.load(name))
-    notes = [n for n in workflows.load(name).values() if "note" in n["_meta"]]
-    shown = page.evaluate("() => app.graph._nodes.filter((n) => n.type === 'MarkdownNote').length")
-    assert shown == len(notes) >= 2
-    page.evaluate(FIT)
-    page.wait_for_timeout(500)
-    page.screenshot(path=SHOTS / f"{name}.png")
-    assert ours(page.said) == []
 
 
 def test_values_of_every_canvas_form_that_was_shipped_land_in_their_inputs(page):
@@ -116,39 +66,6 @@ def object_info(page):
     return page.request.get("/object_info").json()
 
 
-def test_the_model_files_are_offered(page):
-    """Every file that a loader names stands in properties.models, with a folder that the host has."""
-    folders = {entry["name"] for entry in page.request.get("/api/experiment/models").json()} | {
-        "geometry_estimation"
-    }
-    named = set()
-    for name in NAMES:
-        for node in json.loads((workflows.FOLDER.parent / f"{name}.json").read_text())["nodes"]:
-            files = [
-                v for v in node.get("widgets_values", []) if isinstance(v, str) and v.endswith(".safetensors")
-            ]
-            offered = {model["name"]: model for model in node["properties"].get("models", [])}
-            assert set(offered) == set(files), (name, node["type"])
-            for file, model in offered.items():
-                assert model["directory"] in folders and model["url"].endswith(f"/{file}")
-                named.add(file)
-    assert "sd_xl_base_1.0.safetensors" in named
-
-
-def queue(page):
-    """Run what is on the canvas, from the page, to its end."""
-    page.evaluate("""async () => {
-        window.arrived = {}; window.finished = 0;
-        if (!window.listening) {
-            window.listening = true;
-            app.api.addEventListener('executed', (e) => { arrived[e.detail.node] = e.detail.output; });
-            app.api.addEventListener('execution_success', () => { finished += 1; });
-        }
-        await app.queuePrompt(0, 1);
-    }""")
-    page.wait_for_function("() => finished === 1", timeout=120_000)
-
-
 def test_braces_and_comments_are_for_the_page(page):
     """As in the host's own prompt boxes: the page resolves them before it queues."""
     show_api(page, workflows.load("style_aligned_prompts"))
@@ -169,48 +86,6 @@ def test_braces_and_comments_are_for_the_page(page):
     lines = [" ".join(line.split()) for line in inputs["prompts"].splitlines() if line.strip()]
     assert lines == ["a cat (1994)", "a house in fog"]
     assert inputs["style"] == "in woodcut style"
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_demo_twin_is_queued_from_the_page_and_its_pictures_arrive(page, name):
-    twin = workflows.with_steps(workflows.demo_twin(workflows.load(name)), 3)
-    show_api(page, twin)
-    saving = [key for key, node in twin.items() if node["class_type"] == "SaveImage"]
-    queue(page)
-    for key in saving:
-        arrived = page.evaluate("(id) => arrived[id].images", key)
-        shown = page.evaluate("(id) => app.nodeOutputs[id].images", key)
-        assert arrived and [i["filename"] for i in shown] == [i["filename"] for i in arrived]
-        for image in arrived:
-            query = "&".join(f"{k}={v}" for k, v in image.items())
-            answer = page.request.get(f"/api/view?{query}")
-            assert answer.ok and answer.headers["content-type"].startswith("image/")
-    assert page.evaluate("() => app.graph._nodes.filter((n) => n.has_errors).map((n) => n.type)") == []
-    # Nodes with a picture to look at show it themselves.
-    for key, node in twin.items():
-        blend = node["class_type"] == "ZSAMB_MultiRefBlend" and node["inputs"]["method"] != "attention"
-        if blend or node["class_type"] in ("ZSAMB_DINOStyleScore", "ZSAMB_CLIPScore"):
-            assert page.evaluate("(id) => app.nodeOutputs[id].images.length", key) == 1
-    page.evaluate(FIT)
-    page.wait_for_timeout(500)
-    page.screenshot(path=SHOTS / f"{name}_demo.png")
-
-
-def test_help_pages_open(page):
-    """For every node the page that the front end asks for, with its inputs named."""
-    for kind, info in object_info(page).items():
-        if not kind.startswith("ZSAMB_"):
-            continue
-        answer = page.request.get(f"/extensions/zsamb/docs/{kind}.md")
-        assert answer.ok, kind
-        text = answer.text()
-        assert text.startswith(f"# {info['display_name']}\n"), kind
-        assert f"(pictures/{kind}.png)" in text, kind
-        picture = page.request.get(f"/extensions/zsamb/docs/pictures/{kind}.png")
-        assert picture.ok and picture.headers["content-type"] == "image/png", kind
-        for group in ("required", "optional"):
-            for name in info["input"].get(group, {}):
-                assert name in text, f"{kind}: {name}"
 
 
 def test_help_opens_from_a_node(page):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.sounds import music, speech_file, write_wav
+from tests.sounds import music, sound_file, write_wav
 from tests.weather_server import METEO, OWM
 from tools.hosting import workflows
 from tools.hosting.server import ServerError
@@ -31,7 +31,7 @@ def files(server, tiny):
     inputs = server.base / "input"
     picture = draw("boat", HELD_OUT["lava"], np.random.default_rng(4))
     Image.fromarray((picture * 255).astype(np.uint8)).save(inputs / "boat.png")
-    speech_file(inputs / "said.wav")
+    sound_file(inputs / "said.wav")
     write_wav(inputs / "played.wav", music(12, 44_100), 44_100)
     return inputs
 

@@ -11,37 +11,34 @@ pytestmark = pytest.mark.host
 CLOSE = {"rtol": 0, "atol": 2e-3}
 
 
-def test_strength_0_is_stock_bit_for_bit(demo, four, reference):
-    stock = demo.sample(demo.model, four)
+def test_strength_0_is_stock_bit_for_bit(demo, four, reference, stock):
     assert torch.equal(demo.sample(demo.patched(strength=0.0), four), stock)
     assert torch.equal(demo.sample(demo.patched(strength=0.0, reference=reference), four), stock)
     assert torch.equal(demo.sample(demo.adain(strength=0.0), four), stock)
 
 
-def test_a_patched_branch_leaves_the_model_bit_identical(demo, four, reference):
-    stock = demo.sample(demo.model, four)
+def test_a_patched_branch_leaves_the_model_bit_identical(demo, four, reference, stock):
     patched = demo.patched(reference=reference)
     assert not torch.equal(demo.sample(patched, four), stock)
     assert torch.equal(demo.sample(demo.model, four), stock)
     assert torch.equal(demo.sample(demo.model.clone(), four), stock)
 
 
-def test_switching_a_patched_branch_off_again_is_stock(demo, four):
+def test_switching_a_patched_branch_off_again_is_stock(demo, four, stock):
     patched = demo.patched()
     before = demo.sample(patched, four)
-    assert torch.equal(demo.sample(demo.patched(patched, strength=0.0), four), demo.sample(demo.model, four))
+    assert torch.equal(demo.sample(demo.patched(patched, strength=0.0), four), stock)
     assert torch.equal(demo.sample(patched, four), before)
 
 
-def test_the_patch_does_something(demo, four, reference):
-    stock = demo.sample(demo.model, four)
+def test_the_patch_does_something(demo, four, reference, stock):
     for patched in (demo.patched(), demo.patched(reference=reference), demo.adain()):
         assert (demo.sample(patched, four)[1:] - stock[1:]).abs().mean() > 0.02
 
 
-def test_the_first_picture_of_a_set_is_the_stock_picture(demo, four):
+def test_the_first_picture_of_a_set_is_the_stock_picture(demo, four, stock):
     """It is the reference of all others, and a reference row's attention is plain attention."""
-    stock, aligned = demo.sample(demo.model, four), demo.sample(demo.patched(shift=0.7), four)
+    aligned = demo.sample(demo.patched(shift=0.7), four)
     torch.testing.assert_close(aligned[0], stock[0], **CLOSE)
 
 

@@ -128,8 +128,7 @@ def with_lora(demo, model, strength=1.0):
     return comfy.sd.load_lora_for_models(model, None, lora_file(demo), strength, 0.0)[0]
 
 
-def test_a_lora_acts_on_pictures_and_reference_in_either_order(demo, four, reference, monkeypatch):
-    stock = demo.sample(demo.model, four)
+def test_a_lora_acts_on_pictures_and_reference_in_either_order(demo, four, reference, monkeypatch, stock):
     with bank_of(demo, monkeypatch) as plain_bank:
         plain = demo.sample(demo.patched(reference=reference), four)
     with bank_of(demo, monkeypatch) as lora_bank:

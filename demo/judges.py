@@ -136,6 +136,6 @@ def _loaded(model, state: dict[str, torch.Tensor]):
     return model.eval()
 
 
-def normalise(pictures: torch.Tensor, mean, std) -> torch.Tensor:
+def normalize(pictures: torch.Tensor, mean, std) -> torch.Tensor:
     """(B, 3, H, W) in 0..1 to what a judge was trained on."""
     return (pictures - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]

@@ -1,7 +1,7 @@
 """Twelve objects as layered polygons in the unit square [-1, 1] x [-1, 1], y pointing down.
 
 Each object is a list of ``(part, points)``: ``body`` adds to the figure, ``hole`` cuts out of it,
-``detail`` is painted on top in the accent colour. A silhouette is all that tells the objects apart; colour
+``detail`` is painted on top in the accent color. A silhouette is all that tells the objects apart; color
 never does.
 """
 

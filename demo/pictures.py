@@ -90,25 +90,25 @@ def draw(obj: str, style: Style, rng: np.random.Generator) -> np.ndarray:
         width = style.line_width
         inside = ndimage.distance_transform_edt(figure > 0.5)
         outside = ndimage.distance_transform_edt(figure <= 0.5)
-        if style.line == "outline":  # a drawn line on the edge, in the accent colour
+        if style.line == "outline":  # a drawn line on the edge, in the accent color
             band = np.clip(width / 2 + 0.5 - np.abs(outside - inside), 0, 1)
         elif style.line == "gap":  # the plain ground shows around the figure
             band = np.clip(width + 0.5 - outside, 0, 1) * (1 - figure)
         else:  # halo: a soft glow of the figure's second tone
             band = np.exp(-outside / width) * (1 - figure)
-        colour = {"outline": style.accent, "gap": style.ground, "halo": style.figure2}[style.line]
+        color = {"outline": style.accent, "gap": style.ground, "halo": style.figure2}[style.line]
     picture = ground
     if style.line in ("gap", "halo"):
-        picture = mix_images(picture, colour, band)
+        picture = mix_images(picture, color, band)
     picture = mix_images(picture, body, figure)
     picture = mix_images(picture, style.accent, detail)
     if style.line == "outline":
-        picture = mix_images(picture, colour, band)
+        picture = mix_images(picture, color, band)
     return np.clip(picture, 0, 1)
 
 
 def mix_images(under: np.ndarray, over, amount: np.ndarray) -> np.ndarray:
-    """``under`` where ``amount`` is 0, ``over`` (a colour or a picture) where it is 1."""
+    """``under`` where ``amount`` is 0, ``over`` (a color or a picture) where it is 1."""
     return under * (1 - amount[..., None]) + np.asarray(over, np.float32) * amount[..., None]
 
 

@@ -27,7 +27,7 @@ class Texture:
 
 @dataclass(frozen=True)
 class Style:
-    """Colours are sRGB in 0..1. ``ground2`` and ``figure2`` are the second tones that the textures mix in."""
+    """Colors are sRGB in 0..1. ``ground2`` and ``figure2`` are the second tones that the textures mix in."""
 
     name: str
     ground: RGB
@@ -45,8 +45,8 @@ def _hex(text: str) -> RGB:
     return tuple(int(text[i : i + 2], 16) / 255 for i in (0, 2, 4))  # type: ignore[return-value]
 
 
-def _style(name: str, colours: str, ground: Texture, figure: Texture, line: str, width: float = 4.0) -> Style:
-    g, g2, f, f2, a = (_hex(c) for c in colours.split())
+def _style(name: str, colors: str, ground: Texture, figure: Texture, line: str, width: float = 4.0) -> Style:
+    g, g2, f, f2, a = (_hex(c) for c in colors.split())
     return Style(name, g, g2, f, f2, a, ground, figure, line, width)
 
 
@@ -229,8 +229,8 @@ def random_style(rng: np.random.Generator) -> Style:
             return style
 
 
-def _second_tone(rng: np.random.Generator, colour: RGB) -> RGB:
-    hue, lightness, saturation = colorsys.rgb_to_hls(*colour)
+def _second_tone(rng: np.random.Generator, color: RGB) -> RGB:
+    hue, lightness, saturation = colorsys.rgb_to_hls(*color)
     shift = rng.uniform(0.1, 0.22) * (1 if lightness < 0.5 else -1)
     return colorsys.hls_to_rgb(
         (hue + rng.uniform(-0.06, 0.06)) % 1.0, float(np.clip(lightness + shift, 0, 1)), saturation

@@ -1,4 +1,4 @@
-"""Speech from a synthesiser and music made of tones, as files of every common kind."""
+"""Speech from a synthesizer and music made of tones, as files of every common kind."""
 
 import os
 import shutil

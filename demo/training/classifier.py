@@ -67,8 +67,8 @@ def main() -> None:
     x, y = _drawn(25, 500, options.seed * 1_000_000)
     x_held, y_held = _drawn(5, 60, options.seed * 1_000_000 + 500_000)
     model = ObjectClassifier().to(device()).train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, options.steps)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, options.steps)
     for step in range(options.steps):
         i = torch.randint(len(x), (64,))
         pictures = x[i].to(device()).float() / 255
@@ -77,9 +77,9 @@ def main() -> None:
             pictures = F.interpolate(F.avg_pool2d(pictures, 2), scale_factor=2, mode="bilinear")
         pictures = pictures + 0.05 * torch.randn_like(pictures[:1])
         loss = F.cross_entropy(model(pictures), y[i].to(device()), label_smoothing=0.05)
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         if step % 250 == 249:
             print(f"step {step + 1} loss {loss.item():.3f}", flush=True)

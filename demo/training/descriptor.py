@@ -1,9 +1,9 @@
-"""A style descriptor: colour and texture statistics of a picture, blind to where things are.
+"""A style descriptor: color and texture statistics of a picture, blind to where things are.
 
-It keeps quantiles of three opponent colour channels (palette) and mean gradient energy at three scales and
+It keeps quantiles of three opponent color channels (palette) and mean gradient energy at three scales and
 four orientations per channel (texture and line). Both are averages over the whole picture, so position and
 outline are gone; `demo.training.measure` reports how it separates styles from objects on drawn pictures. Each
-feature is standardised by its mean and spread over drawn pictures, stored in ``weights/descriptor.json``;
+feature is standardized by its mean and spread over drawn pictures, stored in ``weights/descriptor.json``;
 ``python -m demo.training.descriptor`` makes it.
 """
 

@@ -37,7 +37,7 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def initialise(module: nn.Module) -> nn.Module:
+def initialize(module: nn.Module) -> nn.Module:
     """Give the host's layers torch's default initial weights; the host itself leaves them unset."""
     for child in module.modules():
         for kind in (nn.Conv2d, nn.Linear, nn.GroupNorm, nn.LayerNorm, nn.Embedding):

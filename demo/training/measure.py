@@ -133,7 +133,7 @@ def inversion_quality(pack, model, clip, vae, figures: dict) -> None:
 
 
 def judges_quality(figures: dict) -> None:
-    """Do DINO's neighbours share a style, and does CLIP find the object? On drawings that neither has seen,
+    """Do DINO's neighbors share a style, and does CLIP find the object? On drawings that neither has seen,
     and for DINO beside what the same network does untrained.
     """
     from zsamb_core.scores.judge import PUBLISHED, as_pictures
@@ -141,14 +141,14 @@ def judges_quality(figures: dict) -> None:
 
     from ..judges import demo_judge, load_dino, make_dino
     from .drawn import OBJECT_NAMES, held_out_groups
-    from .train_dino import neighbours
+    from .train_dino import neighbors
 
     groups, names = held_out_groups(6, 7_500_000)
     torch.manual_seed(0)
     for label, model in (("", load_dino()), (", untrained", make_dino().eval())):
-        found = neighbours(model, groups, names)
+        found = neighbors(model, groups, names)
         for part, value in found.items():
-            figures[f"DINO, 5 nearest neighbours in the style{label}, {part}"] = round(value, 4)
+            figures[f"DINO, 5 nearest neighbors in the style{label}, {part}"] = round(value, 4)
     clip = demo_judge("clip")
     texts = clip.embed_text([caption(o) for o in OBJECT_NAMES])
     pictures = as_pictures(groups.flatten(0, 1).movedim(1, -1).float() / 255)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from ..judges import CLIP_MEAN, CLIP_SIZE, CLIP_STD, WEIGHTS, load_clip, make_clip, normalise
+from ..judges import CLIP_MEAN, CLIP_SIZE, CLIP_STD, WEIGHTS, load_clip, make_clip, normalize
 from ..pictures import caption
 from ..styles import STYLES
 from .drawn import OBJECT_NAMES, crops, draw_groups, held_out_groups
@@ -56,7 +56,7 @@ class Captions:
 
 
 def image_embeds(model, pictures: torch.Tensor) -> torch.Tensor:
-    vision = model.vision_model(pixel_values=normalise(pictures, CLIP_MEAN, CLIP_STD))
+    vision = model.vision_model(pixel_values=normalize(pictures, CLIP_MEAN, CLIP_STD))
     return F.normalize(model.visual_projection(vision.pooler_output).float(), dim=-1)
 
 
@@ -99,11 +99,11 @@ def main() -> None:
     captions = Captions()
     model = make_clip(len(captions.token_ids) + 1, eager=True).train()
     plain, ids = captions.batch([caption(o) for o in OBJECT_NAMES]), captions.batch(captions.texts)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05)
     start, step = time.time(), 0
     told = start
     while (part := (time.time() - start) / (60 * options.minutes)) < 1:
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = 1e-3 * min(1.0, step / 100) * (0.5 + 0.5 * math.cos(math.pi * part))
         g, o = rng.integers(0, len(groups), options.batch), rng.integers(0, len(OBJECT_NAMES), options.batch)
         x = F.avg_pool2d(crops(groups[g, o].float() / 255, 0.7, 1.0, 2 * CLIP_SIZE), 2)
@@ -113,10 +113,10 @@ def main() -> None:
         true = torch.stack([captions.true_of(OBJECT_NAMES[j], names[i]) for i, j in zip(g, o, strict=True)])
         there = true[:, true.any(0)]
         loss = (agreement(logits, true) + agreement(logits[:, true.any(0)].T, there.T)) / 2
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         step += 1
         if time.time() - told > 120:
             told = time.time()

@@ -3,8 +3,8 @@
 
 Caron, Touvron, Misra, Jegou, Mairal, Bojanowski, Joulin: *Emerging Properties in Self-Supervised Vision
 Transformers* (ICCV 2021), equations 1 to 5: a student that sees all crops learns to predict what its own
-moving average, centred and sharpened, says of the large ones. Colours are not changed, since style is what
-the features are for. Writes ``weights/dino.safetensors`` and prints how well the nearest neighbours of unseen
+moving average, centered and sharpened, says of the large ones. Colors are not changed, since style is what
+the features are for. Writes ``weights/dino.safetensors`` and prints how well the nearest neighbors of unseen
 drawings are in their style.
 """
 
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
-from ..judges import DINO, DINO_MEAN, DINO_STD, WEIGHTS, load_dino, make_dino, normalise
+from ..judges import DINO, DINO_MEAN, DINO_STD, WEIGHTS, load_dino, make_dino, normalize
 from ..styles import STYLES
 from .drawn import crops, draw_groups, held_out_groups
 
@@ -43,13 +43,13 @@ class Head(nn.Module):
 
 def cls(model, pictures: torch.Tensor) -> torch.Tensor:
     """(B, D): the CLS token of the last layer."""
-    x = normalise(pictures, DINO_MEAN, DINO_STD)
+    x = normalize(pictures, DINO_MEAN, DINO_STD)
     return model(pixel_values=x, interpolate_pos_encoding=True).last_hidden_state[:, 0]
 
 
 @torch.no_grad()
-def neighbours(model, groups: torch.Tensor, names: list[str], k: int = 5) -> dict[str, float]:
-    """How often ``k`` nearest neighbours, each drawing left out of its own, vote for its style; for the named
+def neighbors(model, groups: torch.Tensor, names: list[str], k: int = 5) -> dict[str, float]:
+    """How often ``k`` nearest neighbors, each drawing left out of its own, vote for its style; for the named
     training styles, the held-out ones, and all. Drawings of its own group do not vote: they share more than
     a style.
     """
@@ -82,12 +82,12 @@ def main() -> None:
     held, held_names = held_out_groups(6, options.seed * 1_000_000 + 500_000)
     student = nn.ModuleDict({"body": make_dino(eager=True), "head": Head()}).train()
     teacher = copy.deepcopy(student).requires_grad_(False)
-    optimiser = torch.optim.AdamW(student.parameters(), lr=1e-3, weight_decay=0.04)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-3, weight_decay=0.04)
     centre = torch.zeros(PROTOTYPES)
     start, step = time.time(), 0
     told = start
     while (part := (time.time() - start) / (60 * options.minutes)) < 1:
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = 1e-3 * min(1.0, step / 100) * (0.5 + 0.5 * torch.cos(torch.tensor(3.1416 * part)))
         x = pictures[torch.randint(len(pictures), (options.batch,))].float() / 255
         large = torch.cat([crops(x, 0.4, 1.0, 128) for _ in range(2)])
@@ -105,10 +105,10 @@ def main() -> None:
             if i != j
         ]
         loss = torch.stack(losses).mean()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(student.parameters(), 3.0)
-        optimiser.step()
+        optimizer.step()
         momentum = 1 - 0.01 * (0.5 + 0.5 * float(torch.cos(torch.tensor(3.1416 * part))))
         with torch.no_grad():
             centre = 0.9 * centre + 0.1 * said.mean(0)
@@ -117,13 +117,13 @@ def main() -> None:
         step += 1
         if time.time() - told > 120:
             told = time.time()
-            found = neighbours(teacher["body"].eval(), held, held_names)
-            print(f"step {step}, {part:.0%}: loss {float(loss):.3f}, neighbours {found}", flush=True)
+            found = neighbors(teacher["body"].eval(), held, held_names)
+            print(f"step {step}, {part:.0%}: loss {float(loss):.3f}, neighbors {found}", flush=True)
             CHECKPOINT.parent.mkdir(exist_ok=True)
             torch.save(teacher["body"].state_dict(), CHECKPOINT)
     state = {k: v.half().contiguous() for k, v in teacher["body"].state_dict().items()}
     save_file(state, WEIGHTS / "dino.safetensors")
-    print(f"{step} steps; neighbours of unseen drawings: {neighbours(load_dino(), held, held_names)}")
+    print(f"{step} steps; neighbors of unseen drawings: {neighbors(load_dino(), held, held_names)}")
 
 
 if __name__ == "__main__":

@@ -140,14 +140,14 @@ def main() -> None:
             for p in "kv":
                 adapter.layers[str(numbers[layer])][p].weight.copy_(getattr(block.attn2, f"to_{p}").weight)
     average = {k: v.detach().clone() for k, v in adapter.state_dict().items()}
-    optimiser = torch.optim.AdamW(adapter.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(adapter.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.01)
     rng = np.random.default_rng(options.seed)
     start, step, mean = time.time(), 0, 0.0
     told = start
     objects = list(OBJECTS)
     while (done := (time.time() - start) / (60 * options.minutes)) < 1:
         rate = min(1, (step + 1) / 200) * (0.03 + 0.97 * (0.5 + 0.5 * math.cos(math.pi * done)))
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = 1e-3 * rate
         g = rng.integers(0, len(latents), options.batch)
         drawn = rng.integers(0, len(objects), options.batch)
@@ -173,10 +173,10 @@ def main() -> None:
                 transformer_options=settings,
             )
         loss = F.mse_loss(v.float(), a.sqrt() * noise - (1 - a).sqrt() * z)
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(adapter.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         step += 1
         follow(average, adapter, step, 0.998)
         mean = 0.99 * mean + 0.01 * loss.item() if mean else loss.item()

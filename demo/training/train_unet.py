@@ -29,7 +29,7 @@ from ..objects import OBJECTS
 from ..pictures import caption
 from ..styles import STYLES
 from ..unet import SAMPLING, TEXT_G_CONFIG, TEXT_L_CONFIG, UNET_CONFIG
-from .hosting import WEIGHTS, device, import_host, initialise
+from .hosting import WEIGHTS, device, import_host, initialize
 from .latents import encode_groups
 
 CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "unet.pt"
@@ -186,7 +186,7 @@ def main() -> None:
     torch.manual_seed(options.seed)
     captions = Captions()
     towers = TextTowers(captions.token_ids).to(device())
-    unet = initialise(UNetModel(**UNET_CONFIG)).to(device()).train()
+    unet = initialize(UNetModel(**UNET_CONFIG)).to(device()).train()
     for (
         name,
         module,
@@ -197,12 +197,12 @@ def main() -> None:
     alpha_bar, sizes = noise_levels(), embedded_sizes()
     models = nn.ModuleDict({"unet": unet, "text": towers})
     average = {k: v.detach().clone() for k, v in models.state_dict().items()}
-    optimiser = torch.optim.AdamW(models.parameters(), lr=5e-4, betas=(0.9, 0.99), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(models.parameters(), lr=5e-4, betas=(0.9, 0.99), weight_decay=0.01)
     step, before = 0, 0.0
     if options.resume:
         saved = torch.load(CHECKPOINT, weights_only=True)
         models.load_state_dict(saved["models"])
-        optimiser.load_state_dict(saved["optimiser"])
+        optimizer.load_state_dict(saved["optimizer"])
         average, step, before = saved["average"], saved["step"], saved["seconds"]
     cached = CHECKPOINT.with_name("latents.pt")
     CHECKPOINT.parent.mkdir(exist_ok=True)
@@ -222,7 +222,7 @@ def main() -> None:
     start, losses, told = time.time(), {True: 0.0, False: 0.0}, time.time()
     while (done := (before + time.time() - start) / (60 * options.minutes)) < 1:
         rate = min(1, (step + 1) / 300) * (0.03 + 0.97 * (0.5 + 0.5 * math.cos(math.pi * done)))
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = 5e-4 * rate
         sheets = step % 3 > 0
         rows = sheet_attention.rows = 4 if sheets else 1
@@ -239,10 +239,10 @@ def main() -> None:
             y = torch.cat([pooled, sizes.expand(len(z), -1)], 1)
             v = unet(a.sqrt() * z + (1 - a).sqrt() * noise, t.float(), context=context, y=y)
         loss = F.mse_loss(v.float(), a.sqrt() * noise - (1 - a).sqrt() * z)
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(models.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         step += 1
         follow(average, models, step, 0.9985)
         losses[sheets] = 0.99 * losses[sheets] + 0.01 * loss.item() if losses[sheets] else loss.item()
@@ -253,11 +253,11 @@ def main() -> None:
                 f" {losses[True]:.4f}",
                 flush=True,
             )
-            save(models, average, optimiser, step, before + told - start, captions.token_ids)
-    save(models, average, optimiser, step, before + time.time() - start, captions.token_ids)
+            save(models, average, optimizer, step, before + told - start, captions.token_ids)
+    save(models, average, optimizer, step, before + time.time() - start, captions.token_ids)
 
 
-def save(models, average, optimiser, step: int, seconds: float, token_ids: list[int]) -> None:
+def save(models, average, optimizer, step: int, seconds: float, token_ids: list[int]) -> None:
     export(
         {k[5:]: v for k, v in average.items() if k.startswith("unet.")},
         {k[5:]: v for k, v in average.items() if k.startswith("text.")},
@@ -268,7 +268,7 @@ def save(models, average, optimiser, step: int, seconds: float, token_ids: list[
         {
             "models": models.state_dict(),
             "average": average,
-            "optimiser": optimiser.state_dict(),
+            "optimizer": optimizer.state_dict(),
             "step": step,
             "seconds": seconds,
         },

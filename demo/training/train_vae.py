@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from ..objects import OBJECTS
 from ..pictures import draw, training_style
 from ..vae import SDXL_SCALE, VAE_CONFIG
-from .hosting import WEIGHTS, device, import_host, initialise
+from .hosting import WEIGHTS, device, import_host, initialize
 
 NOISE = 0.1
 
@@ -64,18 +64,18 @@ def main() -> None:
     from comfy.ldm.models.autoencoder import AutoencoderKL
 
     torch.manual_seed(options.seed)
-    model = initialise(AutoencoderKL(**VAE_CONFIG)).to(device()).train()
+    model = initialize(AutoencoderKL(**VAE_CONFIG)).to(device()).train()
     pictures, held = drawn(options.pictures, options.seed), drawn(48, options.seed + 1)
     print(
         f"{len(pictures)} pictures, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters",
         flush=True,
     )
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-4)
     generator = torch.Generator().manual_seed(options.seed)
     start, step = time.time(), 0
     WEIGHTS.mkdir(exist_ok=True)
     while (done := (time.time() - start) / (60 * options.minutes)) < 1:
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = (
                 1e-3 * min(1, (step + 1) / 100) * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * done)))
             )
@@ -90,10 +90,10 @@ def main() -> None:
             noisy = z + NOISE * z.detach().std() * torch.randn_like(z)
             y = model.decoder(model.post_quant_conv(noisy)).float()
         loss = F.l1_loss(y, x) + 2 * F.mse_loss(y, x) + 1e-4 * z.float().square().mean()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         step += 1
         if step % 500 == 0:
             with torch.no_grad():

@@ -12,13 +12,13 @@ from zsamb_core.pictures import check_picture, read_picture
 
 @pytest.fixture(scope="module")
 def levels():
-    """(16, 24, 3): eight by eight squares of many colours, and their grey."""
+    """(16, 24, 3): eight by eight squares of many colors, and their grey."""
     rng = np.random.default_rng(1)
     return np.kron(rng.integers(0, 256, (2, 3, 3)), np.ones((8, 8, 1))).astype(np.uint8)
 
 
 def png16(path, levels, kind):
-    """``levels`` (h, w, channels) of 16 bits; ``kind``: PNG's number of the colour type."""
+    """``levels`` (h, w, channels) of 16 bits; ``kind``: PNG's number of the color type."""
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

@@ -160,7 +160,7 @@ def test_random_styles_keep_away_from_the_held_out_ones():
 
 @pytest.mark.parametrize("obj", list(OBJECTS))
 def test_a_picture_holds_ground_and_figure(obj):
-    style = STYLES["paper"]  # flat and without a line: two colours, and the details
+    style = STYLES["paper"]  # flat and without a line: two colors, and the details
     picture = draw(obj, style, np.random.default_rng(0))
     assert picture.shape == (128, 128, 3) and picture.min() >= 0 and picture.max() <= 1
     ground = np.abs(picture - np.asarray(style.ground)).sum(-1) < 1e-5

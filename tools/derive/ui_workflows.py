@@ -1,7 +1,7 @@
 """Derive the UI form of every shipped workflow from its API form: ``nox -s workflows``.
 
 The API file is the source. ComfyUI's own front end puts it onto the canvas and says how it stores it; this
-adds places, colours, the notes that stand in ``_meta``, and where to get the model files.
+adds places, colors, the notes that stand in ``_meta``, and where to get the model files.
 """
 
 import json
@@ -66,7 +66,7 @@ def links_of(node: dict[str, Any]) -> list[list]:
 
 
 def dressed(workflow: Workflow, ui: dict) -> dict:
-    """The front end's canvas form with places, titles, colours, notes and model files."""
+    """The front end's canvas form with places, titles, colors, notes and model files."""
     depths = depth_of(workflow)
     columns: dict[int, list[dict]] = {}
     for node in sorted(ui["nodes"], key=lambda n: n["id"]):

@@ -1,7 +1,7 @@
 """``nox -s demo``: pictures in one style, from a reference and from prompts alone, through a real ComfyUI
 server.
 
-Writes the pictures, a labelled sheet and a summary of the measured style consistency to ``output/demo``.
+Writes the pictures, a labeled sheet and a summary of the measured style consistency to ``output/demo``.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def show_once(
             pictures = studio.instantstyle(prompts, seed, reference)
             add("instantstyle", "InstantStyle\nto a reference", pictures, True)
     contact_sheet(without_repeat(rows), prompts, 192).save(out / "sheet.png")
-    lines = ["Style consistency: mean pairwise cosine of colour and texture statistics"]
+    lines = ["Style consistency: mean pairwise cosine of color and texture statistics"]
     lines += [f"  {name:22} {value:6.3f}" for name, value in summary["consistency"].items()]
     lines += ["Similarity to the reference"]
     lines += [f"  {name:22} {value:6.3f}" for name, value in summary["similarity_to_reference"].items()]

@@ -1,4 +1,4 @@
-"""``nox -s pictures``: one labelled sheet per knob of the nodes, drawn on the demo model.
+"""``nox -s pictures``: one labeled sheet per knob of the nodes, drawn on the demo model.
 
 Every row is one setting: the same prompts from the same noise. One set of four is a single draw, so
 ``values.md`` has the means of several sets beside the values of the sheet's.

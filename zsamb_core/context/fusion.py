@@ -1,4 +1,4 @@
-"""Texts of several sources as one prompt: by template, or summarised by T5 as Z-SASLM does it.
+"""Texts of several sources as one prompt: by template, or summarized by T5 as Z-SASLM does it.
 
 A source has one line for each prompt, or one line for all.
 """

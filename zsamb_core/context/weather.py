@@ -10,7 +10,7 @@ WARMTH = (
     (-10.0, "bitterly cold"), (0.0, "freezing"), (10.0, "cold"), (17.0, "cool"), (22.0, "mild"),
     (28.0, "warm"), (35.0, "hot"),
 )  # fmt: skip
-# The Beaufort scale: upper ends in metres per second (World Meteorological Organization).
+# The Beaufort scale: upper ends in meters per second (World Meteorological Organization).
 BEAUFORT = (
     (0.3, "calm air"), (1.6, "light air"), (3.4, "a light breeze"), (5.5, "a gentle breeze"),
     (8.0, "a moderate breeze"), (10.8, "a fresh breeze"), (13.9, "a strong breeze"), (17.2, "a near gale"),
@@ -34,7 +34,7 @@ SUN = timedelta(minutes=40)  # dawn and dusk reach so far to either side of the 
 
 @dataclass(frozen=True)
 class Weather:
-    """``condition`` in the service's words; ``temperature`` in degrees Celsius; ``wind`` in metres per
+    """``condition`` in the service's words; ``temperature`` in degrees Celsius; ``wind`` in meters per
     second; ``local``: the place's time, ISO without zone; ``sunrise`` and ``sunset`` likewise, None where
     the sun does neither; ``day``: whether it is up; ``source``: the service.
     """
@@ -58,7 +58,7 @@ def warmth(celsius: float) -> str:
 
 
 def wind_words(speed: float) -> str:
-    """By the Beaufort scale, from metres per second."""
+    """By the Beaufort scale, from meters per second."""
     return next((word for end, word in BEAUFORT if speed < end), "a hurricane")
 
 

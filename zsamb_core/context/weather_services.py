@@ -31,7 +31,7 @@ ADDRESSES = {
 PLACE = ("q", "name", "lat", "lon", "latitude", "longitude")  # of a query, what says where
 CODES = {"UK": "GB"}  # what people write for another
 TRIES = 3
-PATIENCE = 30.0  # seconds that a service's Retry-After is honoured for at most
+PATIENCE = 30.0  # seconds that a service's Retry-After is honored for at most
 BODY = 1 << 20  # bytes of an answer, unpacked; the longest that is asked for has some 50,000
 LONGEST = 200  # characters of a text in it
 

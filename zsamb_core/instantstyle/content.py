@@ -1,6 +1,6 @@
 """Removing the content of a style image from its embedding (InstantStyle, arXiv 2404.02733, section 3.2).
 
-All act on pooled, projected CLIP embeddings (n, D), not normalised, before the adapter's projection;
+All act on pooled, projected CLIP embeddings (n, D), not normalized, before the adapter's projection;
 ``content`` (D,) lives in the same space. Nothing is taken from the unconditional embedding.
 """
 
@@ -24,7 +24,7 @@ def project_out(embeds: torch.Tensor, content: torch.Tensor) -> torch.Tensor:
 
 def mask_content(embeds: torch.Tensor, content: torch.Tensor) -> torch.Tensor:
     """Zero the elements in which image and content agree most, as in MaskST (arXiv 2502.07466): the products
-    ``e_i t_i`` of the two, normalised, fall into two clusters, and the elements of the higher one are
+    ``e_i t_i`` of the two, normalized, fall into two clusters, and the elements of the higher one are
     masked. The split is the best of all, by 2-means in one dimension. Where all products are one number,
     nothing stands out and nothing is masked. Raises ValueError for a ``content`` without a direction.
     """

@@ -8,15 +8,13 @@ import torch
 CROPS = ("centre", "pad", "squash", "tiles")
 
 
-def pad_to_square(images: torch.Tensor, colour: Sequence[float]) -> torch.Tensor:
-    """(n, h, w, 3) in the middle of a square of the longer side, the rest in ``colour``: the encoder's mean
-    colour there is a zero for it.
+def pad_to_square(images: torch.Tensor, color: Sequence[float]) -> torch.Tensor:
+    """(n, h, w, 3) in the middle of a square of the longer side, the rest in ``color``: the encoder's mean
+    color there is a zero for it.
     """
     n, h, w, channels = images.shape
     side = max(h, w)
-    square = (
-        torch.tensor(colour, dtype=images.dtype).to(images.device).expand(n, side, side, channels).clone()
-    )
+    square = torch.tensor(color, dtype=images.dtype).to(images.device).expand(n, side, side, channels).clone()
     top, left = (side - h) // 2, (side - w) // 2
     square[:, top : top + h, left : left + w] = images
     return square

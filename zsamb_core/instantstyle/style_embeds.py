@@ -46,7 +46,7 @@ class Encoder:
 class StyleEmbeds:
     """``n`` style images as an encoder sees them.
 
-    ``pooled`` (n, D): projected and not normalised, for base adapters; ``hidden`` (n, L, H): penultimate
+    ``pooled`` (n, D): projected and not normalized, for base adapters; ``hidden`` (n, L, H): penultimate
     hidden states, for plus adapters, and ``blank`` (L, H), those of a zero picture; ``weights``: what each
     counts. ``changed``: content was taken from ``pooled``, so ``hidden`` no longer says the same.
     """

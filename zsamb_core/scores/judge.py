@@ -41,7 +41,7 @@ Prepare = Callable[[list[Image.Image]], Tensor]
 @dataclass(frozen=True)
 class VisionModel:
     """``kind``: of ``KIND.types``; ``model``: transformers' module; ``side`` of its input in pixels; ``mean``
-    and ``std`` of its normalisation; ``resample``: PIL's number of its filter; ``own``: the model authors'
+    and ``std`` of its normalization; ``resample``: PIL's number of its filter; ``own``: the model authors'
     preprocessing, pictures to pixels (n, 3, h, w); of a CLIP ``tokenizer``: texts to token rows (n, 77), cut
     there, and ``count``: the tokens that a text has, uncut.
     """

@@ -10,7 +10,7 @@ INK, PAPER, LINE = (34, 34, 34), (255, 255, 255), (205, 205, 205)
 CELL, TEXT, MARGIN = 44, 14, 12
 
 
-def colour(cosine: float) -> tuple[int, int, int]:
+def color(cosine: float) -> tuple[int, int, int]:
     """Blue for -1 over white for 0 to red for 1."""
     to, part = (HIGH, cosine) if cosine > 0 else (LOW, -cosine)
     part = min(max(part, 0.0), 1.0)
@@ -21,7 +21,7 @@ def colour(cosine: float) -> tuple[int, int, int]:
 def matrix(
     values: torch.Tensor | Sequence[Sequence[float]], rows: Sequence[str], columns: Sequence[str], title: str
 ) -> Image.Image:
-    """(n, m) cosines as coloured squares, with their numbers where there is room."""
+    """(n, m) cosines as colored squares, with their numbers where there is room."""
     values = torch.as_tensor(values)
     n, m = values.shape
     cell = CELL if max(n, m) <= 16 else max(1, 16 * CELL // max(n, m))
@@ -35,7 +35,7 @@ def matrix(
     for i in range(n):
         for j in range(m):
             x, y, value = left + j * cell, top + i * cell, float(values[i, j])
-            draw.rectangle((x, y, x + cell - 1, y + cell - 1), colour(value))
+            draw.rectangle((x, y, x + cell - 1, y + cell - 1), color(value))
             if cell == CELL:
                 number = f"{value:.2f}"
                 ink = PAPER if abs(value) > 0.6 else INK

@@ -1,4 +1,4 @@
-"""Adaptive instance normalisation of projected queries, keys and values (StyleAligned, equation 2; Huang &
+"""Adaptive instance normalization of projected queries, keys and values (StyleAligned, equation 2; Huang &
 Belongie 2017), towards one reference or several.
 
 Tensors are (..., N, C): N tokens of C channels. Channels are per head already, so the flat (N, H * D) layout

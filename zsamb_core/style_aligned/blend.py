@@ -1,6 +1,6 @@
 """Blending of several references' latents by weight (Borgi, Maiano, Amerini: *Z-SASLM*, arXiv 2503.23234).
 
-Each method takes latents (n, C, h, w) and their weights, which `counted` has normalised, and gives one
+Each method takes latents (n, C, h, w) and their weights, which `counted` has normalized, and gives one
 (C, h, w) in the latents' type; angles and norms are of the whole latent, in fp64. With one reference every
 method gives that reference back, bit for bit.
 """

@@ -1,8 +1,8 @@
-"""Group normalisation with statistics shared between a picture and its references.
+"""Group normalization with statistics shared between a picture and its references.
 
-StyleAligned's published code shares normalisation layers by concatenating the reference to each picture,
-normalising, and cutting it off again. For group normalisation that pools the statistics of both, which is
-done here in closed form. For layer normalisation it does nothing at all: that normalises over the channels
+StyleAligned's published code shares normalization layers by concatenating the reference to each picture,
+normalizing, and cutting it off again. For group normalization that pools the statistics of both, which is
+done here in closed form. For layer normalization it does nothing at all: that normalizes over the channels
 of each token, so that more tokens change no token's result. There is therefore no layer-norm sharing here.
 """
 
@@ -49,7 +49,7 @@ def pool(own: GroupStatistics, others: Sequence[tuple[GroupStatistics, float]]) 
 
 
 def group_norm(x: Tensor, statistics: GroupStatistics, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """Group normalisation of ``x`` (B, C, h, w) with statistics from elsewhere, as one affine map per row
+    """Group normalization of ``x`` (B, C, h, w) with statistics from elsewhere, as one affine map per row
     and channel.
     """
     per_group = x.shape[1] // statistics.mean.shape[1]

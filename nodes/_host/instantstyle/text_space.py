@@ -10,7 +10,7 @@ TOWERS = {"clip_g": "bigG's", "clip_h": "ViT-H's", "clip_l": "ViT-L's"}
 
 
 def content_of_text(clip: Clip, text: str, encoder: Encoder, node: str) -> torch.Tensor:
-    """(D,): the projected pooled embedding, not normalised, in the space of ``encoder``'s images. Raises
+    """(D,): the projected pooled embedding, not normalized, in the space of ``encoder``'s images. Raises
     ValueError for a text encoder of another space, or without its projection.
     """
     if not text.strip():

@@ -35,7 +35,7 @@ def encode_images(
     """StyleEmbeds of an IMAGE (n, H, W, 3 or 4), each counting ``weights[i]``, or all the same.
 
     ``crop``: "centre" and "squash" as the host's own encoding; "pad" to a square in the encoder's mean
-    colour; "tiles", where the tiles of a picture share its weight. Raises ValueError for other encoders and
+    color; "tiles", where the tiles of a picture share its weight. Raises ValueError for other encoders and
     pictures.
     """
     encoder = encoder_of(clip_vision, node)
@@ -64,7 +64,7 @@ def encode_images(
 
 
 def blank(clip_vision: ClipVision) -> torch.Tensor:
-    """(L, H): the penultimate hidden states of pixel values that are zero after normalisation. The host's
+    """(L, H): the penultimate hidden states of pixel values that are zero after normalization. The host's
     own encoding rounds pixels to whole levels, where no level is zero.
     """
     comfy.model_management.load_model_gpu(clip_vision.patcher)

@@ -1,4 +1,4 @@
-"""What the patched layers do in a model call: self-attention, and group normalisation where it is shared."""
+"""What the patched layers do in a model call: self-attention, and group normalization where it is shared."""
 
 import math
 from functools import partial
@@ -82,13 +82,13 @@ def with_references(
     weights = token_weights(call, q, k, extra)
     features = [[f.layers[layer] for f in chunk] for chunk in call.features]
     if options.adain is not None:
-        normalised = []
+        normalized = []
         for x, name in zip((q, k, v), PROJECTIONS, strict=True):
             if getattr(options.adain, name):
                 targets = [[getattr(f, name) for f in chunk] for chunk in features]
                 x = towards_references(x, targets, weights, options.adain.strength)
-            normalised.append(x)
-        q, k, v = normalised
+            normalized.append(x)
+        q, k, v = normalized
     if options.share is None:
         return plain(*(x.flatten(0, 1) for x in (q, k, v))).unflatten(0, (call.chunks, -1))
     parts = [
@@ -158,13 +158,13 @@ def with_the_first(
     options, heads = call.run.options, extra["n_heads"]
     first = q.shape[1] // call.rows  # a picture is several rows where it was tiled
     if options.adain is not None and q.shape[1] > first:
-        normalised = []
+        normalized = []
         for x, name in zip((q, k, v), PROJECTIONS, strict=True):
             if getattr(options.adain, name):
                 target = statistics(x[:, :first].flatten(1, 2)[:, None])
                 x = torch.cat([x[:, :first], adain(x[:, first:], target, options.adain.strength)], 1)
-            normalised.append(x)
-        q, k, v = normalised
+            normalized.append(x)
+        q, k, v = normalized
     if options.share is None:
         return plain(*(x.flatten(0, 1) for x in (q, k, v))).unflatten(0, (call.chunks, -1))
     if options.share.everyone:

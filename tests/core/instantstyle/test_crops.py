@@ -7,7 +7,7 @@ import torch
 
 from zsamb_core.instantstyle.crops import pad_to_square, tiles
 
-COLOUR = (0.25, 0.5, 0.75)
+COLOR = (0.25, 0.5, 0.75)
 SIZES = [
     (1, 1), (2, 2), (3, 3), (5, 5), (8, 8), (8, 16), (16, 8), (9, 16), (7, 5), (5, 12), (13, 31), (1, 9),
     (9, 1), (2, 11), (3, 100), (64, 48), (97, 101),
@@ -22,14 +22,14 @@ def numbered(n, h, w):
 @pytest.mark.parametrize(("h", "w"), SIZES)
 def test_a_padded_picture_is_in_the_middle(h, w):
     images = numbered(2, h, w) + 1
-    found = pad_to_square(images, COLOUR)
+    found = pad_to_square(images, COLOR)
     side = max(h, w)
     assert found.shape == (2, side, side, 3)
     top, left = (side - h) // 2, (side - w) // 2
     assert torch.equal(found[:, top : top + h, left : left + w], images)
     around = torch.ones(side, side, dtype=torch.bool)
     around[top : top + h, left : left + w] = False
-    assert (found[:, around] == torch.tensor(COLOUR)).all() and int(around.sum()) == side * side - h * w
+    assert (found[:, around] == torch.tensor(COLOR)).all() and int(around.sum()) == side * side - h * w
 
 
 def test_the_middle_by_hand():
@@ -41,12 +41,12 @@ def test_the_middle_by_hand():
 
 def test_padding_leaves_squares_and_its_input_alone():
     images = torch.rand(2, 5, 5, 3)
-    assert torch.equal(pad_to_square(images, COLOUR), images)
+    assert torch.equal(pad_to_square(images, COLOR), images)
     before = images.clone()
-    pad_to_square(images, COLOUR).zero_()
+    pad_to_square(images, COLOR).zero_()
     assert torch.equal(images, before)
-    half = pad_to_square(torch.ones(1, 2, 3, 3, dtype=torch.float16), COLOUR)
-    assert half.dtype == torch.float16 and half[0, 2, 0].tolist() == list(COLOUR)
+    half = pad_to_square(torch.ones(1, 2, 3, 3, dtype=torch.float16), COLOR)
+    assert half.dtype == torch.float16 and half[0, 2, 0].tolist() == list(COLOR)
 
 
 @pytest.mark.parametrize(("h", "w"), SIZES)

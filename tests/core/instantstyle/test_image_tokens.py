@@ -60,7 +60,7 @@ def make(tmp_path, kind="base", structure=STRUCTURE, features=None, width=WIDTH,
 
 
 def test_projection_is_a_layer_norm_of_a_linear_map():
-    """By hand: W e + b is 1, 3, 2, 0, two tokens of two channels; normalised -1, 1 and 1, -1."""
+    """By hand: W e + b is 1, 3, 2, 0, two tokens of two channels; normalized -1, 1 and 1, -1."""
     state = {
         "proj.weight": torch.tensor([[1.0, 0], [0, 2], [1, 0], [0, 0]]),
         "proj.bias": torch.tensor([0.0, 1, 1, 0]),

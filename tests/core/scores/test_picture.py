@@ -1,16 +1,16 @@
-"""The pictures of scores: right colours in right places, and any size of set."""
+"""The pictures of scores: right colors in right places, and any size of set."""
 
 import numpy as np
 import pytest
 import torch
 
-from zsamb_core.scores.picture import HIGH, LOW, MIDDLE, PAPER, bars, colour, matrix, stacked
+from zsamb_core.scores.picture import HIGH, LOW, MIDDLE, PAPER, bars, color, matrix, stacked
 
 
 def test_colours_run_from_blue_over_white_to_red():
-    assert (colour(-1), colour(0), colour(1)) == (LOW, MIDDLE, HIGH)
-    assert colour(5) == HIGH and colour(-5) == LOW
-    reds = [colour(x / 10)[2] for x in range(11)]
+    assert (color(-1), color(0), color(1)) == (LOW, MIDDLE, HIGH)
+    assert color(5) == HIGH and color(-5) == LOW
+    reds = [color(x / 10)[2] for x in range(11)]
     assert reds == sorted(reds, reverse=True)
 
 

@@ -65,7 +65,7 @@ def models(tmp_path_factory):
 
 
 def picture(path, seed):
-    """Noise over a colour, so that cosines are not all near one."""
+    """Noise over a color, so that cosines are not all near one."""
     rng = np.random.default_rng(seed)
     levels = rng.integers(0, 120, (30 + seed % 3 * 9, 41, 3)) + rng.integers(0, 130, 3)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -279,7 +279,7 @@ def test_statistics_of_several_references_are_mixed_by_weight():
 
 @pytest.mark.parametrize("mask", [None, torch.ones(1, 1), torch.full((1, 1), 0.3)])
 def test_one_token_has_no_spread(mask):
-    """Its deviation is the root of eps, and what is normalised by it takes the target's mean."""
+    """Its deviation is the root of eps, and what is normalized by it takes the target's mean."""
     x, target = rows(2, 1, seed=1).float(), statistics(rows(30, seed=2).float() * 2 + 1)
     for counted in (None, mask):
         own = statistics(x, counted)

@@ -1,4 +1,4 @@
-"""Style images on the demo model: identities first, then branches, neighbours and what is left behind."""
+"""Style images on the demo model: identities first, then branches, neighbors and what is left behind."""
 
 import gc
 

@@ -63,7 +63,7 @@ def squares(photo, crop):
     if crop == "squash":
         return [picture], whole
     if crop == "pad":
-        square = Image.new("RGB", (w, w), (123, 117, 104))  # CLIP's mean colour
+        square = Image.new("RGB", (w, w), (123, 117, 104))  # CLIP's mean color
         square.paste(picture, (0, (w - h) // 2))
         return [square], whole
     side = h // 2
@@ -163,7 +163,7 @@ def test_an_encoder_without_a_projection_is_refused(pack, photo):
 
 
 def test_the_text_is_transformers_text(pack, demo):
-    """The pooled, projected embedding of the SDXL CLIP's second encoder, not normalised."""
+    """The pooled, projected embedding of the SDXL CLIP's second encoder, not normalized."""
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
     from demo.unet import TEXT_G_CONFIG

@@ -50,7 +50,7 @@ def reference_of(x):
     return per_half(x)[:, :1].expand_as(per_half(x)).flatten(0, 1)
 
 
-def normalise(x):
+def normalize(x):
     """Equation 2: each channel of (B, N, C) takes the reference's mean and deviation over tokens."""
     mean, deviation = x.mean(1, keepdim=True), (x.var(1, keepdim=True, unbiased=True) + 1e-5).sqrt()
     return (x - mean) / deviation * reference_of(deviation) + reference_of(mean)
@@ -67,7 +67,7 @@ class AlignedAttention:
         self.shift, self.scale = shift, scale
 
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None):
-        q, k = normalise(attn.to_q(hidden_states)), normalise(attn.to_k(hidden_states))
+        q, k = normalize(attn.to_q(hidden_states)), normalize(attn.to_k(hidden_states))
         v = attn.to_v(hidden_states)
         scale = torch.full((len(k), 1, 1), self.scale)
         per_half(scale)[:, 0] = 1.0
@@ -88,7 +88,7 @@ def aligned(network, shift, scale, group_norm):
     for norm in norms:
 
         def forward(x, norm=norm):
-            """The image normalised with the reference below it: one set of statistics for both."""
+            """The image normalized with the reference below it: one set of statistics for both."""
             both = torch.cat([x, reference_of(x)], 2)
             return torch.nn.GroupNorm.forward(norm, both)[:, :, : x.shape[2]]
 

@@ -21,7 +21,7 @@ def moments(x, weights=None):
     return mean, ((w * (x - mean) ** 2).sum(0) / (1 - (w**2).sum()) + 1e-5).sqrt()
 
 
-def normalise(x, refs, strength):
+def normalize(x, refs, strength):
     """Equation 2, per channel over tokens: (N, C), moved towards each (reference (M, C), weight (N,))."""
     moved = x.clone()
     for ref, weight in refs:
@@ -75,12 +75,12 @@ def projections(call, row):
 
 
 def layer_oracle(own, refs, heads, strength=1.0, adain="qk", adain_strength=None):
-    """Equation 3 for one target (q, k, v), generalised: ``refs`` are dicts of q, k, v, per-token weight,
+    """Equation 3 for one target (q, k, v), generalized: ``refs`` are dicts of q, k, v, per-token weight,
     shift and scale; a weight multiplies the mass of the reference's tokens.
     """
     adain_strength = strength if adain_strength is None else adain_strength
     q, k, v = (
-        normalise(x, [(r[name], r["weight"]) for r in refs], adain_strength) if name in adain else x
+        normalize(x, [(r[name], r["weight"]) for r in refs], adain_strength) if name in adain else x
         for name, x in zip("qkv", own, strict=True)
     )
     keys, values, bias = [k], [v], [torch.zeros(len(q), len(k))]

@@ -12,7 +12,7 @@ CLOSE = {"rtol": 0, "atol": 2e-3}
 CPU = torch.device("cpu")
 
 
-def randomised(module, seed, scale=0.05):
+def randomized(module, seed, scale=0.05):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in module.parameters():
@@ -31,7 +31,7 @@ def control_net(seed=1):
     config = {k: v for k, v in UNET_CONFIG.items() if k not in ("out_channels", "transformer_depth_output")}
     operations = comfy.ops.disable_weight_init
     net = comfy.cldm.cldm.ControlNet(**config, hint_channels=3, dtype=torch.float32, operations=operations)
-    return comfy.controlnet.ControlNet(randomised(net, seed), load_device=CPU)
+    return comfy.controlnet.ControlNet(randomized(net, seed), load_device=CPU)
 
 
 def controlled(demo, positive, net, strength=1.0):

@@ -85,6 +85,15 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def quick(session: nox.Session) -> None:
+    """Lint, format, spelling, types, and the core's tests but for the slow ones."""
+    set_up(session, "pytest>=8", "pytest-xdist>=3.7", *CHECKERS, *ORACLES)
+    check(session)
+    session.env.update(ONE_THREAD)
+    run(session, "pytest", "tests/core", "-m", "not slow", "-n", "2", "-q")
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """Lint, types, and the core, host and live tests; with arguments, pytest alone with these."""
     set_up(session, "pytest>=8", "pytest-xdist>=3.7", *CHECKERS, *ORACLES, BROWSER, "pathspec>=0.12")

@@ -19,6 +19,8 @@ from PIL import Image
 from tests.lacking import lacking
 from zsamb_core import __version__, cli
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 FLOW = ROOT / "workflows" / "api" / "style_aligned_reference.json"
 # What lies in a ComfyUI's own folder, where people run commands. None may be imported in another's place.

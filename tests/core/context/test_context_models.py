@@ -28,6 +28,8 @@ from zsamb_core.context.speech import (
 from zsamb_core.context.summary import load_summary_model
 from zsamb_core.context.waveform import floor_of
 
+pytestmark = pytest.mark.slow
+
 ALL, TWO = speech.TEMPERATURES, (0.0, 0.4)
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 RAISED = "PyTorch has CUDA version 13.2 whereas TorchAudio has CUDA version 13.0"
 # Each loader, on a folder that exists: what is missing in it is not reached, but for what is read beforehand.

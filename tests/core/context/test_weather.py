@@ -29,7 +29,7 @@ def test_the_sentence():
     )
     assert in_words(MILD, "{condition} weather.", METRIC) == "Scattered clouds weather."  # as published
     said = "It is {temperature} in {place},\n wind at {speed}"
-    assert in_words(MILD, said, METRIC) == "It is 21 degrees Celsius in Rome, wind at 4 meters per second"
+    assert in_words(MILD, said, METRIC) == "It is 21 degrees Celsius in Rome, wind at 4 metres per second"
     assert in_words(MILD, said, IMPERIAL) == "It is 71 degrees Fahrenheit in Rome, wind at 9 miles per hour"
 
 

@@ -19,6 +19,8 @@ from zsamb_core.context.weather_services import (
     read_place,
 )
 
+pytestmark = pytest.mark.slow
+
 KEY = "k3y-that-nobody-may-see"
 PATH = {OPENWEATHERMAP: "/data/2.5/weather", OPEN_METEO: "/v1/forecast"}
 

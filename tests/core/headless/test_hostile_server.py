@@ -16,6 +16,8 @@ from tests.core.headless.strange_answers import ANYTHING, DEEP, FINE, HTML, MESS
 from tests.core.headless.strange_server import Raw
 from zsamb_core.headless import answers, client
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def table(servers, tmp_path_factory):

@@ -26,6 +26,8 @@ from tests.host.adapters import flat
 from zsamb_core.instantstyle.adapter_file import open_adapter
 from zsamb_core.instantstyle.image_tokens import keys_and_values
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_cut_safetensors_is_refused_wherever_it_is_cut(tmp_path):
     whole = save(flat(base()))

@@ -9,6 +9,8 @@ from PIL import Image
 
 from zsamb_core.scores.judge import OWN, PUBLISHED, as_pictures, embed_all, load_vision_model
 
+pytestmark = pytest.mark.slow
+
 SIDE = 24
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 WORDS = ["<|startoftext|>", "<|endoftext|>", "a</w>", "cat</w>", "c", "a", "t</w>", "ca", "b</w>", "b", "t"]

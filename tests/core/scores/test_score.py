@@ -21,6 +21,8 @@ from zsamb_core.scores.judge import VisionModel
 from zsamb_core.scores.plan import SUFFIXES, natural, paired, read_plan, read_prompts
 from zsamb_core.scores.report import short
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 SIDE = 24
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}

@@ -18,6 +18,8 @@ from zsamb_core.style_aligned.blend import (
     variance_preserving,
 )
 
+pytestmark = pytest.mark.slow
+
 SPHERE = {"slerp": slerp, "karcher": karcher}
 SAFE = {name: method for name, method in METHODS.items() if name != "as coded"}
 ORDER_FREE = {"linear": linear, "karcher": karcher, "variance preserving": variance_preserving}

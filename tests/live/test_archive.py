@@ -127,7 +127,7 @@ def test_import_guard_finds_all_that_is_imported_in_the_host(tracked, checker, t
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     (found,) = json.loads(done.stdout)["packs"]
-    assert found["verdict"] == "SAFE" and found["references"] > 200 and not found["unparsable"]
+    assert found["verdict"] == "SAFE" and found["references"] > 200 and not found["unparseable"]
 
 
 def test_comfy_test_s_lint_passes(files, checker, tmp_path):

@@ -118,6 +118,7 @@ def extras(session: nox.Session) -> None:
         "tests/core/context/test_context_models.py",
         "tests/core/scores/test_judge.py",
         "tests/host/context/test_describe.py",
+        "tests/host/scores/test_scores.py",
     )
     run(session, "pytest", *both, venv=EXTRAS)
 

@@ -53,9 +53,21 @@ def make_clip(vocabulary: int | None = None, eager: bool = False):
     return CLIPModel(CLIPConfig(text_config=text, vision_config=CLIP_VISION, projection_dim=128, **settings))
 
 
+# The file has the names of transformers 5; these are of the same parts in transformers 4.
+VIT_BEFORE_5 = {
+    "layers.": "encoder.layer.", "attention.q_proj": "attention.attention.query",
+    "attention.k_proj": "attention.attention.key", "attention.v_proj": "attention.attention.value",
+    "attention.o_proj": "attention.output.dense", "mlp.fc1": "intermediate.dense", "mlp.fc2": "output.dense",
+}  # fmt: skip
+
+
 def load_dino():
     """The trained DINO, in fp32, for evaluation."""
-    return _loaded(make_dino(), load_file(WEIGHTS / "dino.safetensors"))
+    model, state = make_dino(), load_file(WEIGHTS / "dino.safetensors")
+    if any(name.startswith("encoder.layer.") for name in model.state_dict()):
+        for new, old in VIT_BEFORE_5.items():
+            state = {name.replace(new, old): value for name, value in state.items()}
+    return _loaded(model, state)
 
 
 def load_clip():

@@ -47,9 +47,9 @@ def set_up(session: nox.Session, *extra: str, venv: str = MAIN, base: str | None
         # virtualenv comes with nox
         made = (sys.executable, "-m", "virtualenv", "--quiet", "--python", base or sys.executable)
         session.run(*made, str(VENVS / venv), external=True)
-    found = session.run(python, "tools/hosting/host.py", silent=True, external=True)
-    assert isinstance(found, str)
-    host = found.strip().splitlines()[-1]
+    printed = session.run(python, "tools/hosting/host.py", silent=True, external=True)
+    assert isinstance(printed, str)
+    host = printed.strip().splitlines()[-1]
     session.env["COMFYUI_PATH"] = host
     session.log(f"ComfyUI: {host}. Installing what it needs; the first time this takes minutes.")
     session.run(python, *INSTALL, *TORCH, "-r", f"{host}/requirements.txt", *extra, external=True)
@@ -183,7 +183,7 @@ def compat(session: nox.Session) -> None:
     """Tests on other hosts: ``nox -s compat -- NAME``, one of CASES, with pytest's arguments behind; without
     a name the oldest ComfyUI that the pack asks for.
     """
-    name, *given = session.posargs if session.posargs[:1] and session.posargs[0] in CASES else (
+    name, *arguments = session.posargs if session.posargs[:1] and session.posargs[0] in CASES else (
         "oldest", *session.posargs
     )  # fmt: skip
     case, venv = CASES[name], COMPAT if name == "oldest" else f"{COMPAT}-{name}"
@@ -199,7 +199,7 @@ def compat(session: nox.Session) -> None:
     if case.without:
         session.run(python_of(venv), *pip, "uninstall", "--yes", *case.without, external=True)
     session.env.update(ONE_THREAD)
-    run(session, "pytest", *case.tests, "-q", *(given or SHARED), venv=venv)
+    run(session, "pytest", *case.tests, "-q", *(arguments or SHARED), venv=venv)
 
 
 @nox.session

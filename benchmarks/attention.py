@@ -138,11 +138,11 @@ def main() -> None:
     print(f"{'tokens':>6} {'refs':>4} {'shift':>5}  {'way':14}{'seconds':>9}{'to merge':>10}{'memory':>9}")
     for tokens, heads in SHAPES:
         for refs, shift in SETTINGS:
-            given = inputs(tokens, heads, options.pictures, refs, device)
+            tensors = inputs(tokens, heads, options.pictures, refs, device)
             times: dict[str, list[float]] = {name: [] for name in WAYS}
             for i in range(options.rounds + 1):  # the first round warms up
                 for name, way in WAYS.items():
-                    taken = seconds(way, *given[:3], given[3], heads, shift, device=device)
+                    taken = seconds(way, *tensors[:3], tensors[3], heads, shift, device=device)
                     times[name] += [taken] if i else []
             for name, taken in times.items():
                 ratio = statistics.median(t / m for t, m in zip(taken, times["merge"], strict=True))

@@ -168,20 +168,20 @@ def main() -> None:
             (1.0,),
         )
         print(f"file: {path.stat().st_size / 1e6:.1f} MB")
-        models, held = {"stock": model}, {}
+        models, memory = {"stock": model}, {}
 
         def add(name, make):
             """The model, and the bytes alive in its call beyond stock's, both before any other is made."""
             before = alive_in_call(model, args)
             models[name] = make()
-            held[name] = alive_in_call(models[name], args) - before
+            memory[name] = alive_in_call(models[name], args) - before
 
         for preset in ("style", "all"):
             add(preset, partial(with_style_images, pack, model, path, embeds, preset))
         adapter = core.instantstyle.adapter_file.open_adapter(path)
         tokens = core.instantstyle.image_tokens.project(adapter.read_projector(), embeds.pooled)[0]
         add("stand-in", partial(stand_in, model, adapter, tokens))
-        measure(models, held, args)
+        measure(models, memory, args)
 
 
 def alive_in_call(model, args) -> int:
@@ -217,7 +217,7 @@ def with_style_images(pack, model, path: Path, embeds, preset: str):
     return patched
 
 
-def measure(models: dict, held: dict, args) -> None:
+def measure(models: dict, memory: dict, args) -> None:
     times: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(args.rounds):
         for name, model in models.items():
@@ -226,7 +226,7 @@ def measure(models: dict, held: dict, args) -> None:
             times[name].append(time.perf_counter() - start)
     stock = statistics.median(times["stock"])
     print(f"a step at {args.pixels} pixels: stock {stock:.2f} s")
-    for name, extra in held.items():
+    for name, extra in memory.items():
         ratio = statistics.median(times[name]) / stock
         print(f"{name:10} {ratio:6.3f} of stock's time, {extra / 1e6:8.2f} MB more alive in the call")
 

@@ -40,8 +40,8 @@ def pair_by_pair(judge, pictures: list[Image.Image], pairs: list[tuple[int, int]
 def seconds(work, *args) -> tuple[float, float]:
     """How long it took, and what it gave."""
     start = time.perf_counter()
-    found = work(*args)
-    return time.perf_counter() - start, found
+    result = work(*args)
+    return time.perf_counter() - start, result
 
 
 def extra_memory(n: int) -> int:

@@ -60,23 +60,15 @@ SCALE = io.Float.Input(
         " vaguely, the authors' means against copying a famous picture."
     ),
 )
+WINDOW = {"min": 0.0, "max": 1.0, "step": 0.01, "advanced": True}
 START = io.Float.Input(
     "start_percent",
     default=0.0,
-    min=0.0,
-    max=1.0,
-    step=0.01,
-    advanced=True,
     tooltip="From which part of the schedule on. 0: from the first step.",
+    **WINDOW,
 )
 END = io.Float.Input(
-    "end_percent",
-    default=1.0,
-    min=0.0,
-    max=1.0,
-    step=0.01,
-    advanced=True,
-    tooltip="Up to which part of the schedule. 1: to the last step.",
+    "end_percent", default=1.0, tooltip="Up to which part of the schedule. 1: to the last step.", **WINDOW
 )
 CROP = io.Combo.Input(
     "crop",

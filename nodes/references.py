@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import replace
-from typing import Any
 
 from comfy_api.latest import io, ui
 
@@ -10,9 +9,9 @@ from ..zsamb_core.finite import require_finite, require_numbers
 from ..zsamb_core.style_aligned.options import PRESETS
 from ..zsamb_core.style_aligned.reference import Reference, StyleReference
 from ._common import CATEGORY, SCALE, SHIFT, STYLE_REFERENCE, naming, tell_ignored
-from ._host.conditioning import one_prompt
 from ._host.first_forms import added_later
 from ._host.sdxl import require_additive_noise, require_sdxl
+from ._host.style_aligned.inputs import check_prompts, one_picture
 from ._host.style_aligned.inversion import SAMPLERS, SCHEDULERS, invert
 from ._host.style_aligned.references import noised, recorded
 from ._host.types import Conditioning, Latent, Mask, Model
@@ -21,6 +20,11 @@ OVERFLOW = (
     "The model overflows: try ComfyUI's options --force-fp32 or --force-upcast-attention, less cfg, or"
     " another sampler."
 )
+POSITIVE = io.Conditioning.Input(
+    "positive", tooltip="A prompt that describes the picture: its content and its style."
+)
+NEGATIVE = io.Conditioning.Input("negative", tooltip="The negative prompt, usually empty.")
+REFERENCE = STYLE_REFERENCE.Output(display_name="reference", tooltip="For SharedAttention Patch.")
 
 
 class DDIMInvert(io.ComfyNode):
@@ -44,10 +48,8 @@ class DDIMInvert(io.ComfyNode):
                     "latent",
                     tooltip="One picture from VAE Encode. It may have another size than what will be drawn.",
                 ),
-                io.Conditioning.Input(
-                    "positive", tooltip="A prompt that describes the picture: its content and its style."
-                ),
-                io.Conditioning.Input("negative", tooltip="The negative prompt, usually empty."),
+                POSITIVE,
+                NEGATIVE,
                 io.Int.Input(
                     "steps",
                     default=50,
@@ -91,7 +93,7 @@ class DDIMInvert(io.ComfyNode):
                 ),
             ],
             outputs=[
-                STYLE_REFERENCE.Output(display_name="reference", tooltip="For SharedAttention Patch."),
+                REFERENCE,
                 io.Latent.Output(
                     display_name="latent",
                     tooltip="The noised latent. Sample from it with added noise disabled.",
@@ -122,42 +124,6 @@ class DDIMInvert(io.ComfyNode):
         return io.NodeOutput(StyleReference((reference,)), {"samples": top})
 
 
-def one_picture(model: Model, latent: dict, node: str, empty: bool = False) -> Any:
-    """The samples of a LATENT that holds one picture, (1, C, h, w). Raises ValueError for anything else."""
-    samples = latent["samples"]
-    channels = model.get_model_object("latent_format").latent_channels
-    if samples.ndim != 4 or samples.shape[1] != channels:
-        raise ValueError(
-            f"{node}: the latent input has shape {tuple(samples.shape)}, expected one SDXL picture of"
-            f" {channels} channels (1, {channels}, height / 8, width / 8). Use VAE Encode with the model's"
-            " VAE."
-        )
-    if samples.shape[0] != 1:
-        raise ValueError(
-            f"{node}: the latent input holds {samples.shape[0]} pictures, expected one reference. Pick one"
-            " with Latent From Batch."
-        )
-    if not empty and not samples.any():
-        raise ValueError(
-            f"{node}: the latent input is empty (all zero), expected a picture. Connect VAE Encode, not Empty"
-            " Latent Image."
-        )
-    require_finite(samples, f"{node}: the latent input")
-    return samples
-
-
-def check_prompts(positive: Conditioning, negative: Conditioning, node: str) -> None:
-    """Raises ValueError for a CONDITIONING with values that are not numbers; logs that of several prompts the
-    first is taken.
-    """
-    for name, conditioning in (("positive", positive), ("negative", negative)):
-        one_prompt(conditioning, name, node)
-        for tokens, details in conditioning:
-            for x in (tokens, details.get("pooled_output")):
-                if x is not None:
-                    require_finite(x, f"{node}: the {name} input")
-
-
 class NoiseReference(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -173,10 +139,8 @@ class NoiseReference(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The SDXL model that will draw."),
                 io.Latent.Input("latent", tooltip="One picture from VAE Encode, of any size."),
-                io.Conditioning.Input(
-                    "positive", tooltip="A prompt that describes the picture: its content and its style."
-                ),
-                io.Conditioning.Input("negative", tooltip="The negative prompt, usually empty."),
+                POSITIVE,
+                NEGATIVE,
                 io.Int.Input(
                     "seed",
                     default=0,
@@ -186,7 +150,7 @@ class NoiseReference(io.ComfyNode):
                     tooltip="Of the noise that is added to the picture.",
                 ),
             ],
-            outputs=[STYLE_REFERENCE.Output(display_name="reference", tooltip="For SharedAttention Patch.")],
+            outputs=[REFERENCE],
         )
 
     @classmethod
@@ -248,7 +212,7 @@ class RecordReference(io.ComfyNode):
                 ),
             ],
             outputs=[
-                STYLE_REFERENCE.Output(display_name="reference", tooltip="For SharedAttention Patch."),
+                REFERENCE,
                 io.Latent.Output(display_name="latent", tooltip="The picture itself, for VAE Decode."),
             ],
         )
@@ -348,7 +312,7 @@ class WeighReference(io.ComfyNode):
                     ),
                 ),
             ],
-            outputs=[STYLE_REFERENCE.Output(display_name="reference", tooltip="For SharedAttention Patch.")],
+            outputs=[REFERENCE],
         )
 
     @classmethod

@@ -19,27 +19,12 @@ from ._host.types import Image
 
 register(TRANSFORMERS, ())
 MATRIX = 256
-PREPROCESSING = io.Combo.Input(
-    "preprocessing",
-    options=[PUBLISHED, OWN],
-    default=PUBLISHED,
-    advanced=True,
-    tooltip=(
-        "published (squash): the whole picture squashed to the model's square, as in the published"
-        " evaluations. the model's own: as its authors do, often scaled and cut."
-    ),
-)
-# CLIP's published numbers were made so: the evaluations squash for DINO alone.
-CLIP_PREPROCESSING = io.Combo.Input(
-    "preprocessing",
-    options=[PUBLISHED, OWN],
-    default=OWN,
-    advanced=True,
-    tooltip=(
-        "the model's own: scaled and cut to the middle square, as the published CLIP numbers were made."
-        " published (squash): the whole picture squashed to the square, as they were made for DINO."
-    ),
-)
+
+
+def preprocessing_input(default: str, tooltip: str) -> io.Input:
+    return io.Combo.Input(
+        "preprocessing", options=[PUBLISHED, OWN], default=default, advanced=True, tooltip=tooltip
+    )
 
 
 class LoadVisionModel(io.ComfyNode):
@@ -117,7 +102,11 @@ class DINOStyleScore(io.ComfyNode):
                     default="1",
                     tooltip="The references' weights, in order: 0.7, 0.3. One number alone: all the same.",
                 ),
-                PREPROCESSING,
+                preprocessing_input(
+                    PUBLISHED,
+                    "published (squash): the whole picture squashed to the model's square, as in the"
+                    " published evaluations. the model's own: as its authors do, often scaled and cut.",
+                ),
                 io.Image.Input(
                     "baseline",
                     optional=True,
@@ -236,7 +225,13 @@ class CLIPScore(io.ComfyNode):
                     multiline=True,
                     tooltip="One prompt per line, in the pictures' order; or one for all.",
                 ),
-                CLIP_PREPROCESSING,
+                # CLIP's published numbers were made so: the evaluations squash for DINO alone.
+                preprocessing_input(
+                    OWN,
+                    "the model's own: scaled and cut to the middle square, as the published CLIP numbers were"
+                    " made. published (squash): the whole picture squashed to the square, as they were made"
+                    " for DINO.",
+                ),
             ],
             outputs=[
                 io.Float.Output(display_name="mean", tooltip="The mean cosine."),

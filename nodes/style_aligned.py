@@ -27,6 +27,9 @@ from ._host.style_aligned.patch import style_options, with_style
 from ._host.types import Model
 
 REFERENCE, EVERYONE = "reference", "all pictures"
+MODEL = io.Model.Input(
+    "model", tooltip="An SDXL model. The output is a patched clone; this one stays as it is."
+)
 
 
 class SharedAttention(io.ComfyNode):
@@ -49,9 +52,7 @@ class SharedAttention(io.ComfyNode):
                 "consistent style",
             ],
             inputs=[
-                io.Model.Input(
-                    "model", tooltip="An SDXL model. The output is a patched clone; this one stays as it is."
-                ),
+                MODEL,
                 STYLE_REFERENCE.Input(
                     "reference",
                     optional=True,
@@ -239,9 +240,7 @@ class AdaINQueries(io.ComfyNode):
             ),
             search_aliases=["AdaIN", "StyleAligned", "adaptive instance normalization", "Z-SAMB"],
             inputs=[
-                io.Model.Input(
-                    "model", tooltip="An SDXL model. The output is a patched clone; this one stays as it is."
-                ),
+                MODEL,
                 io.Boolean.Input("queries", default=True, tooltip="Normalize queries. On in the paper."),
                 io.Boolean.Input("keys", default=True, tooltip="Normalize keys. On in the paper."),
                 io.Boolean.Input(

@@ -39,9 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"zsamb {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", title="commands")
-    for name, (said, module) in COMMANDS.items():
+    for name, (summary, module) in COMMANDS.items():
         command = commands.add_parser(
-            name, help=said, description=said, formatter_class=argparse.RawDescriptionHelpFormatter
+            name, help=summary, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         module.add_arguments(command)
         command.set_defaults(main=module.main)

@@ -130,9 +130,12 @@ def load_tokenizer(folder: Path, what: str) -> Any:
         return make.from_pretrained(folder, **LOCAL)
 
 
-def by_pil() -> dict[str, Any]:
-    """Settings that make transformers' image processors resize by PIL, as the models were published;
+def load_image_processor(folder: Path, what: str) -> Any:
+    """Pictures to pixels as the model's authors do it, resized by PIL, as the models were published:
     torchvision differs by a level here and there.
     """
     version = int(of_transformers("__version__").split(".")[0])
-    return {"backend": "pil"} if version >= 5 else {"use_fast": False}
+    by_pil: dict[str, Any] = {"backend": "pil"} if version >= 5 else {"use_fast": False}
+    make = of_transformers("AutoImageProcessor")
+    with loading(folder, what):
+        return make.from_pretrained(folder, **by_pil, **LOCAL)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.core.sdxl_layers import SDXL, SDXL_DEPTHS
 from zsamb_core.layers import (
     Layer,
     block_name,
@@ -11,13 +12,6 @@ from zsamb_core.layers import (
     published_order,
     read_name,
 )
-
-SDXL_DEPTHS = {
-    ("input", 4): 2, ("input", 5): 2, ("input", 7): 10, ("input", 8): 10, ("middle", 0): 10,
-    ("output", 0): 10, ("output", 1): 10, ("output", 2): 10,
-    ("output", 3): 2, ("output", 4): 2, ("output", 5): 2,
-}  # fmt: skip
-SDXL = [Layer(*block, i) for block, depth in SDXL_DEPTHS.items() for i in range(depth)]
 
 
 def test_the_published_order_is_down_up_middle():

@@ -62,8 +62,8 @@ MAKE = """({nodes, widgets, name}) => {
 def made(page, blueprint: Blueprint) -> dict:
     show_api(page, load(blueprint.workflow))
     page.wait_for_timeout(300)
-    given = {"nodes": blueprint.nodes, "widgets": blueprint.widgets, "name": blueprint.name}
-    graph = page.evaluate(MAKE, given)
+    arguments = {"nodes": blueprint.nodes, "widgets": blueprint.widgets, "name": blueprint.name}
+    graph = page.evaluate(MAKE, arguments)
     (subgraph,) = graph["definitions"]["subgraphs"]
     graph["nodes"][0]["widgets_values"] = []  # the nodes within have them
     subgraph |= {"category": CATEGORY, "description": blueprint.about}

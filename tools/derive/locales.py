@@ -26,7 +26,7 @@ RAW = "tooltip"
 
 def message(text: str) -> str:
     """A text that the front end's message compiler gives back as it is."""
-    return SYNTAX.sub(lambda found: f"{{'{found[0]}'}}", text)
+    return SYNTAX.sub(lambda match: f"{{'{match[0]}'}}", text)
 
 
 def slots(name: str, template: dict[str, Any]) -> dict[str, str]:
@@ -55,12 +55,12 @@ def declared(object_info: dict[str, Any]) -> Texts:
             texts[(*here, "description")] = message(node["description"])
         for group in ("required", "optional"):
             for name, (_, *options) in node["input"].get(group, {}).items():
-                given = options[0] if options else {}
-                texts[(*here, "inputs", name, "name")] = message(given.get("display_name") or name)
-                if given.get("tooltip"):
-                    texts[(*here, "inputs", name, RAW)] = given["tooltip"]
-                if "template" in given:
-                    for socket, tooltip in slots(name, given["template"]).items():
+                settings = options[0] if options else {}
+                texts[(*here, "inputs", name, "name")] = message(settings.get("display_name") or name)
+                if settings.get("tooltip"):
+                    texts[(*here, "inputs", name, RAW)] = settings["tooltip"]
+                if "template" in settings:
+                    for socket, tooltip in slots(name, settings["template"]).items():
                         texts[(*here, "inputs", socket, RAW)] = tooltip
         for i, (name, tooltip) in enumerate(zip(node["output_name"], node["output_tooltips"], strict=True)):
             texts[(*here, "outputs", str(i), "name")] = message(name)

@@ -44,7 +44,7 @@ def public(object_info: dict) -> Snapshot:
 
 
 def _inputs(groups: dict, order: dict) -> dict[str, dict]:
-    found = {}
+    inputs = {}
     for group in ("required", "optional"):
         for name in order.get(group, []):
             kind, *rest = groups[group][name]
@@ -58,8 +58,8 @@ def _inputs(groups: dict, order: dict) -> dict[str, dict]:
                 inner = template["input"]
                 kept |= {key: value for key, value in template.items() if key != "input"}
                 kept["of"] = _inputs(inner, {group: list(inner.get(group, {})) for group in inner})
-            found[name] = kept
-    return found
+            inputs[name] = kept
+    return inputs
 
 
 def differences(before: Snapshot, now: Snapshot) -> list[str]:

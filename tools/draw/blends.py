@@ -63,10 +63,10 @@ def measure_blends(studio: Studio, count: int, seed: int, out: Path) -> None:
         entry, drawn = draw_blends(studio, judge, i, seed + i)
         sets.append(entry)
         rows += drawn if i < SHOWN else []
-        told = ", ".join(
+        scores = ", ".join(
             f"{a:.2f}/{b:.2f}" for a, b in zip(entry["similarity_a"], entry["similarity_b"], strict=True)
         )
-        print(f"set {i + 1} of {count}, similarity to A/B: {told}", flush=True)
+        print(f"set {i + 1} of {count}, similarity to A/B: {scores}", flush=True)
     contact_sheet(rows, ["first", "second", "third", "fourth"], 128).save(out / "blends.png")
     lines = [f"{count} sets of 4 prompts, two references, seeds {seed} to {seed + count - 1}", *table(sets)]
     (out / "blends.json").write_text(json.dumps(sets, indent=1))

@@ -48,9 +48,9 @@ class Drawing:
             self.model, {"samples": latent}, self.encode(prompt), self.encode(""), **INVERSION
         ).result[0]
 
-    def blend(self, given: list, weights: tuple[float, float], method: str):
+    def blend(self, references: list, weights: tuple[float, float], method: str):
         """(LATENT, STYLE_REFERENCE) of Multi-Ref Blend."""
-        named = {f"reference{i}": value for i, value in enumerate(given)}
+        named = {f"reference{i}": value for i, value in enumerate(references)}
         text = ", ".join(str(w) for w in weights)
         return self.nodes.blend.MultiRefBlend.execute(text, method, "crop", named).result[:2]
 
@@ -93,7 +93,7 @@ def draw_set(drawing: Drawing, index: int) -> dict[str, np.ndarray]:
     prompts, captions = [caption(o) for o in about["objects"]], [caption(o) for o in about["shown"]]
     latents = [drawing.vae.encode(picture[None]) for picture in shown]
     alone = [drawing.invert(z, text) for z, text in zip(latents, captions, strict=True)]
-    found = {
+    pictures = {
         "none": drawing.pictures(prompts, about["seed"]),
         "1.0": drawing.pictures(prompts, about["seed"], alone[0]),
         "0.0": drawing.pictures(prompts, about["seed"], alone[1]),
@@ -106,8 +106,8 @@ def draw_set(drawing: Drawing, index: int) -> dict[str, np.ndarray]:
             else:
                 blended = drawing.blend([{"samples": z} for z in latents], weights, way)[0]
                 reference = drawing.invert(blended["samples"], ", ".join(captions))
-            found[f"{way} {weight}"] = drawing.pictures(prompts, about["seed"], reference)
-    return found
+            pictures[f"{way} {weight}"] = drawing.pictures(prompts, about["seed"], reference)
+    return pictures
 
 
 def draw_sets(count: int, out: Path) -> None:
@@ -199,8 +199,8 @@ def table(reports: list[dict]) -> list[str]:
         lines.append(f"| {way} | " + " | ".join(cells) + " |")
     lines += ["", "| way | correlation of the tilt with the weight | steps of 4 that rise |", "|---|---|---|"]
     for way in WAYS:
-        found = [r[way]["correlation"] for r in reports if r[way]["correlation"] is not None]
-        lines.append(f"| {way} | {interval(found)} | {interval([r[way]['rises'] for r in reports])} |")
+        correlations = [r[way]["correlation"] for r in reports if r[way]["correlation"] is not None]
+        lines.append(f"| {way} | {interval(correlations)} | {interval([r[way]['rises'] for r in reports])} |")
     return lines
 
 

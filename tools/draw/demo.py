@@ -112,14 +112,14 @@ def demo_scores(host: Path) -> Callable[[list[np.ndarray], list[str]], tuple[flo
     from zsamb_core.scores.measures import cosines, set_consistency
 
     dino, clip = demo_judge("dino"), demo_judge("clip", host / "comfy" / "sd1_tokenizer")
-    told: set[str] = set()
+    warned: set[str] = set()
 
     def scores(pictures: list[np.ndarray], prompts: list[str]) -> tuple[float, float]:
         images = [to_image(picture) for picture in pictures]
         for prompt in prompts:
             read, count = clip.read(prompt)
-            if read < count and prompt not in told:
-                told.add(prompt)
+            if read < count and prompt not in warned:
+                warned.add(prompt)
                 print(f"CLIP reads {read} of the {count} tokens of {prompt[:60]!r}: the rest is not scored.")
         seen = clip.embed(clip.prepared(images, PUBLISHED))
         text = cosines(seen, clip.embed_text(prompts)).diagonal().mean()
@@ -133,14 +133,14 @@ def unknown(prompts: list[str]) -> list[str]:
     return [p for p in prompts if not set(OBJECTS) & set(re.findall(r"\w+", p.lower()))]
 
 
-def find_checkpoint(given: str, host: Path) -> Path:
+def find_checkpoint(name: str, host: Path) -> Path:
     """A checkpoint given as a path, or as a name in the host's models folder. Raises HostError."""
-    candidates = [Path(given).expanduser(), host / "models" / "checkpoints" / given]
+    candidates = [Path(name).expanduser(), host / "models" / "checkpoints" / name]
     for path in candidates:
         if path.is_file():
             return path.resolve()
     raise HostError(
-        f"--checkpoint {given}: no such file, looked at {' and '.join(map(str, candidates))}. Give the path"
+        f"--checkpoint {name}: no such file, looked at {' and '.join(map(str, candidates))}. Give the path"
         " of an SDXL checkpoint, for example sd_xl_base_1.0.safetensors from"
         " stabilityai/stable-diffusion-xl-base-1.0."
     )

@@ -65,8 +65,8 @@ def measure_sets(studio: Studio, count: int, seed: int, out: Path) -> None:
         entry, drawn = draw_set(studio, judge, i, seed + i)
         sets.append(entry)
         rows += drawn if i < SHOWN else []
-        told = ", ".join(f"{name} {value:.2f}" for name, value in entry["consistency"].items())
-        print(f"set {i + 1} of {count}: {told}", flush=True)
+        scores = ", ".join(f"{name} {value:.2f}" for name, value in entry["consistency"].items())
+        print(f"set {i + 1} of {count}: {scores}", flush=True)
     contact_sheet(rows, ["first", "second", "third", "fourth"], 128).save(out / "sets.png")
     lines = [f"{count} sets of 4 prompts on the demo model, seeds {seed} to {seed + count - 1}", *table(sets)]
     (out / "summary.json").write_text(json.dumps(sets, indent=1))

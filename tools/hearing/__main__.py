@@ -84,13 +84,13 @@ def clips(folder: Path) -> dict[str, tuple[Tensor, str]]:
                         file = folder / "data" / inside
                         file.parent.mkdir(parents=True, exist_ok=True)
                         file.write_bytes(source.extractfile(member).read())
-    found = {}
+    recordings = {}
     for name in ("librivox/transcription", "cards/cards.transcription"):
         text = (folder / "data" / name).read_text()
         for said, key in re.findall(r"<s>\s*(.*?)\s*</s>\s*\((.*?)\)", text):
             place = name.split("/")[0]
-            found[f"{place}/{key[-4:]}"] = read(folder / "data" / place / f"{key}.wav"), said
-    return found
+            recordings[f"{place}/{key[-4:]}"] = read(folder / "data" / place / f"{key}.wav"), said
+    return recordings
 
 
 def espeak(language: str) -> Tensor:
@@ -155,30 +155,30 @@ def main() -> int:
 
     def package(track: Tensor) -> tuple[str, str]:
         torch.manual_seed(0)
-        found = theirs.transcribe(track.numpy(), condition_on_previous_text=False, fp16=False)
-        return found["text"], found["language"]
+        result = theirs.transcribe(track.numpy(), condition_on_previous_text=False, fp16=False)
+        return result["text"], result["language"]
 
     def pack(model, track: Tensor) -> tuple[str, str | None]:
-        found = speech.transcribe(model, track, None, False, nothing, nothing)
-        return found.text, found.language
+        result = speech.transcribe(model, track, None, False, nothing, nothing)
+        return result.text, result.language
 
     report, wrong = [], []
     print(f"{'':28}{'words':>6}{'folder':>8}{'.pt':>6}{'openai-whisper':>16}   same   CPU seconds")
     for case in cases(OUTPUT):
-        found = {name: timed(lambda m=m, c=case: pack(m, c.track)) for name, m in models.items()}
-        found["openai-whisper"] = timed(lambda c=case: package(c.track))
-        row = {name: errors(case.said, text) for name, (text, _, _) in found.items()}
-        same = found["folder"][0] == found["openai-whisper"][0]
-        times = "/".join(f"{seconds:.1f}" for *_, seconds in found.values())
+        heard = {name: timed(lambda m=m, c=case: pack(m, c.track)) for name, m in models.items()}
+        heard["openai-whisper"] = timed(lambda c=case: package(c.track))
+        row = {name: errors(case.said, text) for name, (text, _, _) in heard.items()}
+        same = heard["folder"][0] == heard["openai-whisper"][0]
+        times = "/".join(f"{seconds:.1f}" for *_, seconds in heard.values())
         print(f"{case.name:28}{len(words(case.said)):6}{row['folder']:8}{row['.pt']:6}"
               f"{row['openai-whisper']:16}   {'yes' if same else 'no':7}{times}", flush=True)  # fmt: skip
-        report.append({"case": case.name, "words": len(words(case.said)), "errors": row, "heard": found})
+        report.append({"case": case.name, "words": len(words(case.said)), "errors": row, "heard": heard})
         for name in models:
-            if not case.said and found[name][0]:
-                wrong.append(f"{case.name}, {name}: {found[name][0]!r} out of noise")
+            if not case.said and heard[name][0]:
+                wrong.append(f"{case.name}, {name}: {heard[name][0]!r} out of noise")
             # Of the synthetic French, openai-whisper too says that it is Thai.
-            if case.language and found[name][1] not in (case.language, found["openai-whisper"][1]):
-                wrong.append(f"{case.name}, {name}: the language is {found[name][1]}, not {case.language}")
+            if case.language and heard[name][1] not in (case.language, heard["openai-whisper"][1]):
+                wrong.append(f"{case.name}, {name}: the language is {heard[name][1]}, not {case.language}")
     total = {name: sum(row["errors"][name] for row in report) for name in (*models, "openai-whisper")}
     seconds = {name: sum(row["heard"][name][2] for row in report) for name in total}
     print(f"in all, of {sum(row['words'] for row in report)} words: {total}")

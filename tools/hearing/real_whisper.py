@@ -62,20 +62,20 @@ def variables(data: bytes) -> dict[str, np.ndarray]:
         return data[at - length : at - 1].decode()
 
     take("I"), text(), take("I")
-    found = {}
+    arrays = {}
     for _ in range(take("I")):
         name, rank = text(), take("B")
         shape = [take("I") for _ in range(rank)]
         kind, length = np.dtype(KINDS[take("B")]), take("I")
-        found[name] = np.frombuffer(data, kind, length // kind.itemsize, at).reshape(shape)
+        arrays[name] = np.frombuffer(data, kind, length // kind.itemsize, at).reshape(shape)
         at += length
-    return found
+    return arrays
 
 
-def state_dict(found: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+def state_dict(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
     """Under transformers' names. Keys have no bias in Whisper, where CTranslate2 has zeros."""
     state = {}
-    for name, value in found.items():
+    for name, value in arrays.items():
         *path, last = name.split("/")
         if last == "encodings":
             state[f"model.{path[0]}.embed_positions.weight"] = value

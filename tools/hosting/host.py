@@ -36,12 +36,12 @@ def is_host(path: Path) -> bool:
 
 def find_host() -> Path:
     """The folder of a ComfyUI, fetched if need be. Raises HostError."""
-    given = os.environ.get("COMFYUI_PATH")
-    if given:
-        path = Path(given).expanduser().resolve()
+    named = os.environ.get("COMFYUI_PATH")
+    if named:
+        path = Path(named).expanduser().resolve()
         if not is_host(path):
             raise HostError(
-                f"COMFYUI_PATH is {given!r}, which is not a ComfyUI: expected main.py and comfy/ in it. Set"
+                f"COMFYUI_PATH is {named!r}, which is not a ComfyUI: expected main.py and comfy/ in it. Set"
                 " it to a ComfyUI folder, or unset it to have one fetched."
             )
         return path

@@ -138,8 +138,8 @@ class Server:
                 progress(workflow[node.partition(".")[0]]["class_type"], done, total)
 
         async with Client(self.url) as client:
-            found = await client.run(workflow, step)
-            pictures = [file for file in found.outputs if file.kind == "images"]
+            result = await client.run(workflow, step)
+            pictures = [file for file in result.outputs if file.kind == "images"]
             saved = [file for file in pictures if file.type == "output"] or pictures
             files = [await client.fetch(file) for file in saved]
         return [np.asarray(Image.open(io.BytesIO(f)).convert("RGB"), np.float32) / 255 for f in files]

@@ -11,12 +11,10 @@ from PIL import Image
 from ..files.json_file import read_settings
 from ..messages import short
 from ..transformers_folder import (
-    LOCAL,
     Kind,
-    by_pil,
+    load_image_processor,
     load_tokenizer,
     load_whole,
-    loading,
     of_transformers,
     type_of,
 )
@@ -82,7 +80,4 @@ def load_caption_model(folder: str | Path) -> CaptionModel:
             f"{folder.name} is a {first}, expected a {CLASS}: a BLIP that was made for captions."
         )
     model = load_whole(of_transformers(CLASS), folder, what, lambda k: "position_ids" in k)
-    pictures = of_transformers("AutoImageProcessor")
-    with loading(folder, what):
-        processor = pictures.from_pretrained(folder, **by_pil(), **LOCAL)
-    return CaptionModel(model, processor, load_tokenizer(folder, what))
+    return CaptionModel(model, load_image_processor(folder, what), load_tokenizer(folder, what))

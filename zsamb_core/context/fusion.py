@@ -89,8 +89,8 @@ def unused(template: str, values: Mapping[str, str]) -> list[str]:
 
 def words(text: str) -> set[str]:
     """The words that say something, without case and plural."""
-    found = re.findall(r"[^\W_]+", text.casefold())
-    return {_stem(word) for word in found if word not in _EMPTY}
+    all_words = re.findall(r"[^\W_]+", text.casefold())
+    return {_stem(word) for word in all_words if word not in _EMPTY}
 
 
 def _stem(word: str) -> str:

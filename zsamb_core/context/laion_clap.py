@@ -41,8 +41,8 @@ class LaionClap:
 
     @torch.no_grad()
     def embed_sound(self, track: Tensor) -> Tensor:
-        found = self.model.get_audio_embedding_from_data(track[None], use_tensor=True)
-        return torch.as_tensor(found)[0].float().cpu()
+        embeds = self.model.get_audio_embedding_from_data(track[None], use_tensor=True)
+        return torch.as_tensor(embeds)[0].float().cpu()
 
     @torch.no_grad()
     def embed_texts(self, texts: list[str]) -> Tensor:

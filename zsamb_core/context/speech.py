@@ -223,8 +223,9 @@ class TransformersWhisper:
             settings["monitor_progress"] = lambda seek: progress(float(seek[0, 0]) / 100)
         frames = self._features(track)
         mask = torch.ones_like(frames[:, 0], dtype=torch.long)
-        found = self.model.generate(frames, attention_mask=mask, **settings)
-        times = [(float(part["start"]), float(part["end"]), part["tokens"]) for part in found["segments"][0]]
+        generated = self.model.generate(frames, attention_mask=mask, **settings)
+        parts = generated["segments"][0]
+        times = [(float(part["start"]), float(part["end"]), part["tokens"]) for part in parts]
         return [part for part in times if part[0] < len(track) / RATE]
 
     def _text(self, tokens: Tensor) -> str:

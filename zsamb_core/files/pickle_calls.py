@@ -115,8 +115,8 @@ def _tensor(_: Call, storage: Any, offset: Any, size: Any, stride: Any, *rest: A
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
     if 0 not in size and (last + 1) * width > there:
         raise Oversized("a tensor is larger than its data")
-    found = Described(size, width, True)
-    return found if found.size <= there else replace(found, whole=False)
+    tensor = Described(size, width, True)
+    return tensor if tensor.size <= there else replace(tensor, whole=False)
 
 
 def _refuse_shape(size: Args, stride: Args, offset: Any = 0) -> None:

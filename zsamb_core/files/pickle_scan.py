@@ -169,8 +169,8 @@ def _persistent(machine: _Machine, _: Any) -> None:
 
 def _last(count: int) -> Callable[[_Machine, Any], None]:
     def make(machine: _Machine, _: Any) -> None:
-        found = [machine.pop() for _ in range(count)]
-        machine.stack.append(tuple(reversed(found)))
+        items = [machine.pop() for _ in range(count)]
+        machine.stack.append(tuple(reversed(items)))
 
     return make
 

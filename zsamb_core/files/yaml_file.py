@@ -22,9 +22,9 @@ def read_yaml(file: Path) -> Any:
             self.depth += 1
             if self.depth > DEPTH:
                 raise ValueError(f"it is more than {DEPTH} levels deep")
-            found = super().compose_node(parent, index)
+            node = super().compose_node(parent, index)
             self.depth -= 1
-            return found
+            return node
 
     try:
         loader = Plain(read_small(file, MOST).decode("utf-8-sig"))

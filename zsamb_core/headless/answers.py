@@ -132,8 +132,8 @@ def outcome(run: Mapping[str, Any], workflow: Workflow) -> tuple[list[Output], l
         if kind == "execution_error":
             data = data if isinstance(data, dict) else {}
             node = _words(data.get("node_id"))
-            said = _words(data.get("exception_message")) or "an error without a message"
-            raise Failed(f"{_labelled(workflow, node, data.get('node_type'))}: {said}")
+            reason = _words(data.get("exception_message")) or "an error without a message"
+            raise Failed(f"{_labelled(workflow, node, data.get('node_type'))}: {reason}")
         if kind == "execution_interrupted":
             raise Stopped("the run was interrupted on the server")
     if status.get("status_str") == "error":

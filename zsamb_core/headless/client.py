@@ -284,8 +284,8 @@ class Client:
                 return self._read_answer(path, read, answer)
             if path == "/prompt" and isinstance(answer, dict) and isinstance(answer.get("error"), dict):
                 raise Refused(answers.refusal(answer, what["json"]["prompt"]))
-            said = plain(data.decode(errors="replace").strip(), 300)
-            raise self._strange(path, f"HTTP {response.status} and {said!r}")
+            text = plain(data.decode(errors="replace").strip(), 300)
+            raise self._strange(path, f"HTTP {response.status} and {text!r}")
 
     def _read_answer(self, path: str, read: Callable[[Any], T], answer: Any) -> T:
         try:

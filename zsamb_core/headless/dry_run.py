@@ -31,15 +31,15 @@ async def ask_servers(jobs: Sequence[Job], servers: Sequence[str]) -> int:
         async with Client(address) as client:
             try:
                 await client.is_there()
-                found = await refusals(jobs, client)
+                problems = await refusals(jobs, client)
             except ClientError as error:
                 say(str(error))
                 continue
         alive += 1
-        refused = refused or bool(found)
+        refused = refused or bool(problems)
         rows = "this" if len(jobs) == 1 else f"these {len(jobs)} rows"
-        say(f"{client.name} would {'refuse:' if found else f'run {rows}'}")
-        for line in found:
+        say(f"{client.name} would {'refuse:' if problems else f'run {rows}'}")
+        for line in problems:
             say(line)
     if refused:
         return WRONG

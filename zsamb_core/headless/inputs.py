@@ -72,9 +72,9 @@ def main(options: argparse.Namespace) -> int:
     except WorkflowError as error:
         say(f"zsamb inputs: {error}")
         return WRONG
-    found = list(settable(workflow))
+    inputs = list(settable(workflow))
     lines = []
-    for node, group in groupby(found, lambda item: item.node):
+    for node, group in groupby(inputs, lambda item: item.node):
         lines.append(f"node {node}: {title(workflow, node)}, class {workflow[node]['class_type']}")
         items = list(group)
         widest = max(len(item.address) for item in items)
@@ -85,7 +85,7 @@ def main(options: argparse.Namespace) -> int:
             name = item.address or f"({item.name}: no name is this input's alone)"
             lines.append(f"  {name:{widest}}  {item.type:7}  {value}{sent}")
     show([plain(line, 1000) for line in lines])
-    if found:
+    if inputs:
         say(
             "Set one with zsamb run --set NAME=VALUE. The node's title can stand for its id, if no other node"
             " has it. An input's name alone sets it in every node that has it."

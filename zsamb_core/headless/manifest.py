@@ -40,9 +40,9 @@ def read_manifest(path: Path) -> list[Row]:
 
     Raises ManifestError that lists the rows that are wrong.
     """
-    found = _read(path)
-    _refuse(path, [row for row in found if isinstance(row, str)])
-    return [row for row in found if isinstance(row, Row)]
+    rows = _read(path)
+    _refuse(path, [row for row in rows if isinstance(row, str)])
+    return [row for row in rows if isinstance(row, Row)]
 
 
 def _read(path: Path) -> list[Row | str]:

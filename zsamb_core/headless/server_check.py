@@ -18,9 +18,9 @@ async def refusals(jobs: Sequence[Job], client: Client) -> list[str]:
     wrong = []
     for job in jobs:
         # Of what the row leaves as it is, its pictures alone: one forgotten is the likeliest mistake.
-        kept = [(n, name) for n, name in picture_inputs(job.workflow) if n not in job.pictures]
+        pictures = [(n, name) for n, name in picture_inputs(job.workflow) if n not in job.pictures]
         wrong += [
             f"{job.place or job.name}: {w}"
-            for w in check_inputs(job.workflow, dict.fromkeys([*kept, *job.changed]), info)
+            for w in check_inputs(job.workflow, dict.fromkeys([*pictures, *job.changed]), info)
         ]
     return wrong

@@ -30,15 +30,15 @@ class Judge:
     load: Callable[[], Any]
 
 
-def find_judge(role: str, given: str) -> Judge:
+def find_judge(role: str, name: str) -> Judge:
     """Looks at the files, and loads nothing. Raises ValueError for what is no such judge."""
-    if given == "demo":
+    if name == "demo":
         return _demo_judge(role)
     from ..files.folder_limits import weight_files
     from ..files.json_file import read_settings
     from . import judge as vision_model
 
-    folder = Path(given)
+    folder = Path(name)
     if not folder.is_dir():
         raise ValueError(f"--{role}: there is no folder {folder}, expected a transformers folder, or demo.")
     kind = read_settings(folder, "config.json").get("model_type")
@@ -86,29 +86,29 @@ def _demo_judges(role: str) -> Any:
 
 
 def digest(files: list[Path]) -> str:
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for path in files:
-        found.update(f"{path.name} {path.stat().st_size} ".encode())
+        sha256.update(f"{path.name} {path.stat().st_size} ".encode())
         with path.open("rb") as stream:
             while part := stream.read(1 << 22):
-                found.update(part)
-    return found.hexdigest()
+                sha256.update(part)
+    return sha256.hexdigest()
 
 
 def identify(sets: list[Set]) -> None:
     """Fill in the keys. Raises ValueError for a file that does not begin as a picture."""
     from ..pictures import check_picture
 
-    found: dict[Path, str] = {}
+    digests: dict[Path, str] = {}
     for item in sets:
         for path in [*item.images, *item.references]:
-            if path not in found:
+            if path not in digests:
                 try:
                     check_picture(path)
                 except ValueError as error:
                     raise ValueError(f"{item.name}: {error}") from error
-                found[path] = digest_of(path.read_bytes())
-            item.keys[path] = found[path]
+                digests[path] = digest_of(path.read_bytes())
+            item.keys[path] = digests[path]
 
 
 def digest_of(data: bytes) -> str:

@@ -18,9 +18,8 @@ from ..files.json_file import read_settings
 from ..finite import require_finite
 from ..prompts import plain_words
 from ..transformers_folder import (
-    LOCAL,
     Kind,
-    by_pil,
+    load_image_processor,
     load_tokenizer,
     load_whole,
     loading,
@@ -73,10 +72,10 @@ class VisionModel:
         pixels = pixels.to(parameter.device, parameter.dtype)
         if self.kind == "clip":
             vision = self.model.vision_model(pixel_values=pixels).pooler_output
-            found = self.model.visual_projection(vision)
+            embeds = self.model.visual_projection(vision)
         else:
-            found = self.model(pixel_values=pixels).last_hidden_state[:, 0]
-        return torch.as_tensor(found).float().cpu()
+            embeds = self.model(pixel_values=pixels).last_hidden_state[:, 0]
+        return torch.as_tensor(embeds).float().cpu()
 
     @torch.no_grad()
     def embed_text(self, texts: list[str]) -> Tensor:
@@ -137,9 +136,8 @@ def load_vision_model(folder: str | Path) -> VisionModel:
     model = load_whole(
         of_transformers("AutoModel"), folder, KIND.types[kind], lambda k: "pooler" in k or "position_ids" in k
     )
-    pictures = of_transformers("AutoImageProcessor")
+    processor = load_image_processor(folder, KIND.types[kind])
     with loading(folder, KIND.types[kind]):
-        processor = pictures.from_pretrained(folder, **by_pil(), **LOCAL)
         side = 224 if kind == "dinov2" else int(vision_config(model).image_size)
         mean, std = (tuple(float(x) for x in settings[f"image_{name}"]) for name in ("mean", "std"))
         if not all(len(x) == 3 and all(map(math.isfinite, x)) for x in (mean, std)) or 0 in std:

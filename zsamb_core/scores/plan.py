@@ -38,13 +38,13 @@ def natural(path: Path) -> tuple[list[int | str], str]:
 def pictures_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise ValueError(f"There is no folder {folder}. Give the folder of a set's pictures.")
-    found = sorted((p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES), key=natural)
-    if not found:
+    pictures = sorted((p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES), key=natural)
+    if not pictures:
         raise ValueError(
             f"{folder} has no pictures ({len(list(folder.iterdir()))} other files), expected"
             f" {', '.join(SUFFIXES)}."
         )
-    return found
+    return pictures
 
 
 def read_text(path: Path) -> str:
@@ -64,8 +64,8 @@ def read_json(path: Path) -> Any:
 def read_prompts(path: Path) -> Prompts:
     """By file name: a JSON object, or lines of name, tab, prompt; in order: a JSON list, or plain lines."""
     if path.suffix.lower() == ".json":
-        found: Prompts = read_json(path)
-        return found
+        prompts: Prompts = read_json(path)
+        return prompts
     lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     split = [[part.strip() for part in line.split("\t", 1)] for line in lines]
     if all(len(parts) == 1 for parts in split):
@@ -82,30 +82,32 @@ def read_prompts(path: Path) -> Prompts:
     return by_name
 
 
-def paired(images: list[Path], given: Prompts, where: str) -> list[str]:
+def paired(images: list[Path], prompts: Prompts, where: str) -> list[str]:
     """One prompt per picture. Raises ValueError where that is not certain."""
     names = [p.name for p in images]
-    prompts = list(given.values()) if isinstance(given, dict) else given
-    if not isinstance(prompts, list) or not all(isinstance(p, str) and p.strip() for p in prompts):
+    texts = list(prompts.values()) if isinstance(prompts, dict) else prompts
+    if not isinstance(texts, list) or not all(isinstance(p, str) and p.strip() for p in texts):
         raise ValueError(f"{where}: the prompts are not a list of texts, or an object of file name to text.")
-    if isinstance(given, dict):
+    if isinstance(prompts, dict):
         twice, missing = (
             sorted({n for n in names if names.count(n) > 1}),
-            [n for n in names if n not in given],
+            [n for n in names if n not in prompts],
         )
         if missing or twice:
-            told = f"no prompt for {', '.join(missing)}" if missing else f"two files named {', '.join(twice)}"
-            raise ValueError(
-                f"{where}: there is {told}. Each picture needs a prompt under its own file name; there are"
-                f" prompts for {', '.join(list(given)[:5]) or 'none'}."
+            problem = (
+                f"no prompt for {', '.join(missing)}" if missing else f"two files named {', '.join(twice)}"
             )
-        return [given[n] for n in names]
-    if len(given) != len(names):
+            raise ValueError(
+                f"{where}: there is {problem}. Each picture needs a prompt under its own file name; there are"
+                f" prompts for {', '.join(list(prompts)[:5]) or 'none'}."
+            )
+        return [prompts[n] for n in names]
+    if len(prompts) != len(names):
         raise ValueError(
-            f"{where}: {len(given)} prompts for {len(names)} pictures ({names[0]} to {names[-1]}), so it is"
+            f"{where}: {len(prompts)} prompts for {len(names)} pictures ({names[0]} to {names[-1]}), so it is"
             " not known whose they are. Give as many as pictures, in natural order of file names, or by name."
         )
-    return given
+    return prompts
 
 
 def check(item: Set, consistency: bool) -> Set:
@@ -127,11 +129,11 @@ def check(item: Set, consistency: bool) -> Set:
             " with itself. Move it out of the folder, or list the pictures without it."
         )
     if item.weights is not None:
-        told = f"{item.name}: the weights are {item.weights} for {len(item.references)} references"
+        problem = f"{item.name}: the weights are {item.weights} for {len(item.references)} references"
         if len(item.weights) != len(item.references):
-            raise ValueError(f"{told}, expected one for each.")
+            raise ValueError(f"{problem}, expected one for each.")
         if min(item.weights) < 0 or not abs(math.fsum(item.weights) - 1) < 1e-3:
-            raise ValueError(f"{told}, expected none below 0 and a sum of 1.")
+            raise ValueError(f"{problem}, expected none below 0 and a sum of 1.")
     if item.baseline is not None and not item.references:
         raise ValueError(
             f"{item.name} has a baseline and no references: gains are of likeness to references."

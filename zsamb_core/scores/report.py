@@ -54,10 +54,10 @@ def table(entries: list[Entry]) -> list[str]:
             line = f"{'/'.join(f'{w:.4g}' for w in weights):{left}}"
             for group in groups:
                 cell = [e for e in sets if e["group"] == group and tuple(e["weights"]) == weights]
-                found = [mean(list(ms)) for ms in zip(*(e["similarity"] for e in cell), strict=True)]
-                found += [None] * (len(references) - len(found))
-                found += [mean([e[key] for e in cell]) for key in ("wms", "clip")]
-                line += " | " + "".join(f"{short(v):>{w}}" for v, w in zip(found, widths, strict=True))
+                values = [mean(list(ms)) for ms in zip(*(e["similarity"] for e in cell), strict=True)]
+                values += [None] * (len(references) - len(values))
+                values += [mean([e[key] for e in cell]) for key in ("wms", "clip")]
+                line += " | " + "".join(f"{short(v):>{w}}" for v, w in zip(values, widths, strict=True))
             lines.append(line)
     return lines
 
@@ -71,8 +71,8 @@ def put(path: Path, data: bytes) -> None:
     """Write a result; another one of an earlier run stays, under a number."""
     if path.exists() and path.read_bytes() != data:
         numbered = (path.with_name(f"{path.stem}_{n:05}{path.suffix}") for n in count(1))
-        kept = write_new(numbered, lambda place: _copy(path, place))
-        print(f"{path} of an earlier run is kept as {kept.name}")
+        copy = write_new(numbered, lambda place: _copy(path, place))
+        print(f"{path} of an earlier run is kept as {copy.name}")
     path.write_bytes(data)
 
 
@@ -111,9 +111,9 @@ def write(entries: list[Entry], about: Entry, out: Path) -> None:
 def named_values(entry: Entry) -> list[tuple[str, float]]:
     weights = entry["weights"] or [None] * len(entry["references"])
     named = zip(entry["references"], weights, entry["similarity"], strict=False)
-    found = [(f"{n[:20]}" + ("" if w is None else f" at {w:.4g}"), s) for n, w, s in named]
-    found += [("WMS", entry["wms"]), ("CLIP", entry["clip"])]
-    return [(label, value) for label, value in found if value is not None]
+    values = [(f"{n[:20]}" + ("" if w is None else f" at {w:.4g}"), s) for n, w, s in named]
+    values += [("WMS", entry["wms"]), ("CLIP", entry["clip"])]
+    return [(label, value) for label, value in values if value is not None]
 
 
 def drawn(entries: list[Entry]) -> "Image.Image":
@@ -127,7 +127,7 @@ def drawn(entries: list[Entry]) -> "Image.Image":
         if entry["matrix"]:
             names = [str(i + 1) for i in range(len(entry["matrix"]))]
             pictures.append(matrix(entry["matrix"], names, names, title))
-        found = named_values(entry)
-        if found:
-            pictures.append(bars([v for _, v in found], [n for n, _ in found], title))
+        values = named_values(entry)
+        if values:
+            pictures.append(bars([v for _, v in values], [n for n, _ in values], title))
     return stacked(pictures)

@@ -49,24 +49,24 @@ def score(item: Set, sets: list[Set], dino: Embeddings | None, clip: Embeddings 
         if item.references:
             references = dino.of([item.keys[p] for p in item.references])
             entry["similarity"] = scores.similarities(rows, references)
-            for picture, found in zip(pictures, scores.cosines(rows, references).tolist(), strict=True):
-                picture["similarity"] = found
+            for picture, cosines in zip(pictures, scores.cosines(rows, references).tolist(), strict=True):
+                picture["similarity"] = cosines
         if item.references and item.weights:
             entry["wms"] = scores.weighted_multi_style(entry["similarity"], item.weights)
         if item.baseline:
             (other,) = [s for s in sets if s.name == item.baseline]
             base = scores.similarities(dino.of([other.keys[p] for p in other.images]), references)
             weights = item.weights or [1.0] * len(base)
-            found = scores.balance(entry["similarity"], weights, base)
-            entry |= {"gains": list(found.gains), "correlation": found.correlation}
+            balance = scores.balance(entry["similarity"], weights, base)
+            entry |= {"gains": list(balance.gains), "correlation": balance.correlation}
     if clip and item.prompts:
         rows = scores.directions(clip.of([item.keys[p] for p in item.images]))
         texts = scores.directions(clip.of([text_key(text) for text in item.prompts]))
-        for picture, prompt, found in zip(
+        for picture, prompt, cosine in zip(
             pictures, item.prompts, (rows * texts).sum(1).tolist(), strict=True
         ):
             read, count = clip.read(prompt)
-            picture |= {"prompt": prompt, "clip": found, "tokens": count, "tokens_read": read}
+            picture |= {"prompt": prompt, "clip": cosine, "tokens": count, "tokens_read": read}
             if read < count:
                 print(
                     f"{item.name}: the prompt of {picture['file']} has {count} tokens, and the judge reads"
@@ -90,8 +90,8 @@ def score_sets(options: argparse.Namespace) -> list[Entry]:
             "--clip compares pictures with prompts, and no set has any: give some with --prompts."
         )
     identify(sets)
-    given = {"dino": options.dino, "clip": options.clip}
-    judges = {role: find_judge(role, name) for role, name in given.items() if name}
+    names = {"dino": options.dino, "clip": options.clip}
+    judges = {role: find_judge(role, name) for role, name in names.items() if name}
     options.out.mkdir(parents=True, exist_ok=True)
     stores = {r: embed_sets(sets, judge, options.preprocessing, options.out) for r, judge in judges.items()}
     entries = []

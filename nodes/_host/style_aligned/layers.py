@@ -1,6 +1,7 @@
 """What the patched layers do in a model call: self-attention, and group normalization where it is shared."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -82,13 +83,12 @@ def with_references(
     weights = token_weights(call, q, k, extra)
     features = [[f.layers[layer] for f in chunk] for chunk in call.features]
     if options.adain is not None:
-        normalized = []
-        for x, name in zip((q, k, v), PROJECTIONS, strict=True):
-            if getattr(options.adain, name):
-                targets = [[getattr(f, name) for f in chunk] for chunk in features]
-                x = towards_references(x, targets, weights, options.adain.strength)
-            normalized.append(x)
-        q, k, v = normalized
+
+        def towards(x: torch.Tensor, name: str, strength: float) -> torch.Tensor:
+            targets = [[getattr(f, name) for f in chunk] for chunk in features]
+            return towards_references(x, targets, weights, strength)
+
+        q, k, v = normalized(q, k, v, options.adain, towards)
     if options.share is None:
         return plain(*(x.flatten(0, 1) for x in (q, k, v))).unflatten(0, (call.chunks, -1))
     parts = [
@@ -98,6 +98,22 @@ def with_references(
     if options.share.everyone:
         return shared_by_all(q, k, v, parts, extra["n_heads"], options.share.strength)
     return shared_attention(q, k, v, parts, extra["n_heads"])
+
+
+def normalized(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    wanted: AdaIN,
+    towards: Callable[[torch.Tensor, str, float], torch.Tensor],
+) -> tuple[torch.Tensor, ...]:
+    """Queries, keys and values, those that are ``wanted`` as ``towards`` makes them of tensor, name and
+    strength.
+    """
+    return tuple(
+        towards(x, name, wanted.strength) if getattr(wanted, name) else x
+        for x, name in zip((q, k, v), PROJECTIONS, strict=True)
+    )
 
 
 def reference_part(call: Sharing, j: int, k: torch.Tensor, v: torch.Tensor, weight: Any) -> Part:
@@ -158,13 +174,12 @@ def with_the_first(
     options, heads = call.run.options, extra["n_heads"]
     first = q.shape[1] // call.rows  # a picture is several rows where it was tiled
     if options.adain is not None and q.shape[1] > first:
-        normalized = []
-        for x, name in zip((q, k, v), PROJECTIONS, strict=True):
-            if getattr(options.adain, name):
-                target = statistics(x[:, :first].flatten(1, 2)[:, None])
-                x = torch.cat([x[:, :first], adain(x[:, first:], target, options.adain.strength)], 1)
-            normalized.append(x)
-        q, k, v = normalized
+
+        def towards(x: torch.Tensor, name: str, strength: float) -> torch.Tensor:
+            target = statistics(x[:, :first].flatten(1, 2)[:, None])
+            return torch.cat([x[:, :first], adain(x[:, first:], target, strength)], 1)
+
+        q, k, v = normalized(q, k, v, options.adain, towards)
     if options.share is None:
         return plain(*(x.flatten(0, 1) for x in (q, k, v))).unflatten(0, (call.chunks, -1))
     if options.share.everyone:

@@ -5,15 +5,10 @@ import re
 
 import pytest
 
+from tests.core.sdxl_layers import SDXL, SDXL_DEPTHS
 from zsamb_core.instantstyle.blocks import PRESETS, adapter_keys, layer_weights, parse_weights, preset_weights
 from zsamb_core.layers import Layer
 
-SDXL_DEPTHS = {
-    ("input", 4): 2, ("input", 5): 2, ("input", 7): 10, ("input", 8): 10, ("middle", 0): 10,
-    ("output", 0): 10, ("output", 1): 10, ("output", 2): 10,
-    ("output", 3): 2, ("output", 4): 2, ("output", 5): 2,
-}  # fmt: skip
-SDXL = [Layer(*block, i) for block, depth in SDXL_DEPTHS.items() for i in range(depth)]
 SD15 = [
     *(Layer("input", i, 0) for i in (1, 2, 4, 5, 7, 8)),
     Layer("middle", 0, 0),

@@ -7,18 +7,11 @@ import torch
 
 from benchmarks.ip_adapter import CONFIG as SDXL
 
-from ..style_aligned.twins import UNET_CONFIG
+from ..style_aligned.twins import SD15_CONFIG, UNET_CONFIG
 
 pytestmark = pytest.mark.host
 
-SD15 = {
-    "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320,
-    "num_res_blocks": [2, 2, 2, 2], "channel_mult": [1, 2, 4, 4],
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "transformer_depth_middle": 1,
-    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "num_heads": 8,
-    "num_head_channels": -1, "use_spatial_transformer": True, "use_linear_in_transformer": False,
-    "context_dim": 768, "adm_in_channels": None, "legacy": False, "use_temporal_attention": False,
-}  # fmt: skip
+SD15 = SD15_CONFIG | {"model_channels": 320, "context_dim": 768}  # full size
 
 
 class Shell:

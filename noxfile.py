@@ -157,8 +157,8 @@ CASES = {
         ("tests/live/test_browser.py", "tests/live/test_workflows.py", "tests/live/test_locales.py"),
         newest=PAGE,
     ),
-    # The newest torch has no torchaudio, and the newest ComfyUI asks for none. The one fetched here imports it,
-    # so the core alone; tests/core/test_imports.py reads what the nodes import.
+    # The newest torch has no torchaudio, and the newest ComfyUI asks for none. The one fetched here imports
+    # it, so the core alone; tests/core/test_imports.py reads what the nodes import.
     "no-torchaudio": Case(("tests/core",), newest=("torch", "torchvision"), without=("torchaudio",)),
     "transformers-4": Case(MODELS, newest=("transformers<5",)),
     "transformers-5": Case(MODELS, newest=("transformers>=5",)),

@@ -10,7 +10,10 @@ import pytest
 
 from tests.core.files.hostile_files import CASES
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits a process's memory as Linux does")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="limits a process's memory as Linux does"),
+]
 
 
 @pytest.fixture(scope="module")

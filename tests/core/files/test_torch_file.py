@@ -62,6 +62,7 @@ def content(tensor):
     return tensor.detach().clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind, older",
     # PyTorch cannot read the newer formats from the older kind of file.

@@ -113,9 +113,7 @@ def extras(session: nox.Session) -> None:
     session.env.update(ONE_THREAD)
     run(session, "pytest", "tests/extras", *session.posargs, venv=EXTRAS)
     session.run(python_of(EXTRAS), *INSTALL, "transformers==4.57.6", external=True)
-    # Through the nodes as well, each once: what changes with transformers is the text model that it builds.
-    once = ("-k", "package_s_own or through_the_nodes")
-    run(session, "pytest", "tests/extras/test_laion_clap.py", *once, *session.posargs, venv=EXTRAS)
+    run(session, "pytest", "tests/extras/test_laion_clap.py", *session.posargs, venv=EXTRAS)
     both = (
         "tests/core/context/test_context_models.py",
         "tests/core/scores/test_judge.py",

@@ -49,16 +49,16 @@ def _inputs(groups: dict, order: dict) -> dict[str, dict]:
         for name in order.get(group, []):
             kind, *rest = groups[group][name]
             options = rest[0] if rest else {}
-            kept: dict = {"type": kind, "group": group}
-            kept |= {key: options[key] for key in KEPT if key in options}
+            shape: dict = {"type": kind, "group": group}
+            shape |= {key: options[key] for key in KEPT if key in options}
             if kind == "COMBO" and name in (*FILE_INPUTS, *HOST_INPUTS):
-                kept["options"] = "files" if name in FILE_INPUTS else "the host's"
+                shape["options"] = "files" if name in FILE_INPUTS else "the host's"
             if "template" in options:  # an input that grows
                 template = options["template"]
                 inner = template["input"]
-                kept |= {key: value for key, value in template.items() if key != "input"}
-                kept["of"] = _inputs(inner, {group: list(inner.get(group, {})) for group in inner})
-            inputs[name] = kept
+                shape |= {key: value for key, value in template.items() if key != "input"}
+                shape["of"] = _inputs(inner, {group: list(inner.get(group, {})) for group in inner})
+            inputs[name] = shape
     return inputs
 
 

@@ -12,8 +12,8 @@ nox.options.sessions = ["tests"]
 nox.options.default_venv_backend = "none"
 
 VENVS = Path(__file__).parent / ".nox"
-# laion-clap wants an older numpy than the rest, so the extras have an environment of their own.
-# An older ComfyUI wants older packages.
+# laion-clap wants an older numpy than the rest, so the extras have an environment of their own on top of the
+# tests'. An older ComfyUI wants older packages.
 MAIN, EXTRAS, COMPAT = "z-samb", "z-samb-extras", "z-samb-compat"
 OLDEST = "0.24.1"  # the ComfyUI that pyproject.toml asks for at least
 USUAL = "0.30.0"  # the newest that tools/hosting/host.py fetches
@@ -27,6 +27,7 @@ ORACLES = (
     "diffusers<0.42; python_version < '3.11'",  # the last for Python 3.10
     "hypothesis>=6",
 )
+PACKAGES_FOLDER = "import sysconfig; print(sysconfig.get_path('purelib'))"
 BROWSER = "playwright>=1.49"  # drives the Chromium of the machine
 # Tests at a time: one more than cores, since those with a server also wait. Each process takes 1.5 GB.
 AT_A_TIME = str(min((os.cpu_count() or 1) + 1, 4))
@@ -53,6 +54,20 @@ def set_up(session: nox.Session, *extra: str, venv: str = MAIN, base: str | None
     session.env["COMFYUI_PATH"] = host
     session.log(f"ComfyUI: {host}. Installing what it needs; the first time this takes minutes.")
     session.run(python, *INSTALL, *TORCH, "-r", f"{host}/requirements.txt", *extra, external=True)
+
+
+def set_up_extras(session: nox.Session, *packages: str) -> None:
+    """An environment that sees what the tests' has, torch above all, and where ``packages`` come first."""
+    set_up(session)
+    python = python_of(EXTRAS)
+    if not Path(python).exists():
+        session.run(sys.executable, "-m", "virtualenv", "--quiet", str(VENVS / EXTRAS), external=True)
+    lower, own = (
+        str(session.run(p, "-c", PACKAGES_FOLDER, silent=True, external=True)).strip()
+        for p in (python_of(MAIN), python)
+    )
+    (Path(own) / "tests_environment.pth").write_text(lower + "\n")
+    session.run(python, *INSTALL, *packages, external=True)
 
 
 def run(session: nox.Session, *module_and_args: str, venv: str = MAIN) -> None:
@@ -93,10 +108,19 @@ def quick(session: nox.Session) -> None:
     run(session, "pytest", "tests/core", "-m", "not slow", "-n", "2", "-q")
 
 
+TESTERS = ("pytest>=8", "pytest-xdist>=3.7", *CHECKERS, *ORACLES, BROWSER, "pathspec>=0.12")
+
+
+@nox.session
+def environment(session: nox.Session) -> None:
+    """Install what the tests and the extras' tests have in common, before both run side by side."""
+    set_up(session, *TESTERS)
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """Lint, types, and the core, host and live tests; with arguments, pytest alone with these."""
-    set_up(session, "pytest>=8", "pytest-xdist>=3.7", *CHECKERS, *ORACLES, BROWSER, "pathspec>=0.12")
+    set_up(session, *TESTERS)
     if not session.posargs:
         check(session)
     session.env.update(ONE_THREAD)
@@ -108,8 +132,7 @@ def extras(session: nox.Session) -> None:
     """What needs openai-whisper and laion-clap, with the network closed; and what uses transformers with its
     version 4 too.
     """
-    packages = ("pytest>=8", "openai-whisper==20250625", "laion-clap==1.1.7")
-    set_up(session, *packages, "transformers>=5", venv=EXTRAS)
+    set_up_extras(session, "pytest>=8", "openai-whisper==20250625", "laion-clap==1.1.7", "transformers>=5")
     session.env.update(ONE_THREAD)
     run(session, "pytest", "tests/extras", *session.posargs, venv=EXTRAS)
     session.run(python_of(EXTRAS), *INSTALL, "transformers==4.57.6", external=True)
@@ -174,7 +197,7 @@ def real(session: nox.Session) -> None:
     """
     # The last two read the name of a source package, whose test data has recordings; it is not built.
     packages = ("openai-whisper==20250625", "scikit-build-core==0.9.10", "pathspec>=0.12")
-    set_up(session, *packages, "transformers>=5", venv=EXTRAS)
+    set_up_extras(session, *packages, "transformers>=5")
     run(session, "tools.hearing", venv=EXTRAS)
 
 

@@ -15,10 +15,6 @@ def sample(demo, *args, **settings):
     return demo.sample(*args, **{"steps": STEPS, **settings})
 
 
-def whole(batch=4, size=16):
-    return {"samples": torch.zeros(batch, 4, size, size)}
-
-
 def rebatched(latent, size):
     from comfy_extras.nodes_rebatch import LatentRebatch
 
@@ -27,7 +23,7 @@ def rebatched(latent, size):
 
 def in_parts(demo, model, positive, size=2, latent=None, **settings):
     """The batch drawn after Rebatch Latents, put together again."""
-    parts = rebatched(whole() if latent is None else latent, size)
+    parts = rebatched(demo.empty() if latent is None else latent, size)
     return torch.cat([sample(demo, model, positive, latent=part, **settings) for part in parts])
 
 
@@ -89,7 +85,7 @@ def test_parts_by_other_nodes_and_samplers(demo, reference, four):
 
     model = demo.patched(reference=reference)
     all_four = sample(demo, model, four)
-    (part,) = nodes.LatentFromBatch().frombatch(whole(), 2, 2)
+    (part,) = nodes.LatentFromBatch().frombatch(demo.empty(), 2, 2)
     torch.testing.assert_close(sample(demo, model, four, latent=part), all_four[2:], **CLOSE)
     (advanced,) = nodes.KSamplerAdvanced().sample(
         model, "enable", 5, STEPS, 4.0, "ddim", "simple", four, demo.encode(""), part, 0, 10000, "disable"
@@ -103,7 +99,7 @@ def test_parts_by_other_nodes_and_samplers(demo, reference, four):
     custom = SamplerCustomAdvanced.execute(Noise_RandomNoise(5), guider, sampler, sigmas, part).result[0]
     torch.testing.assert_close(custom["samples"], all_four[2:], **CLOSE)
     # The host numbers copies on, and prompts repeat as they do in the whole batch.
-    (last,) = nodes.LatentFromBatch().frombatch(whole(), 3, 1)
+    (last,) = nodes.LatentFromBatch().frombatch(demo.empty(), 3, 1)
     (twice,) = nodes.RepeatLatentBatch().repeat(last, 2)
     assert twice["batch_index"] == [3, 4]
     out = sample(demo, model, four, latent=twice)
@@ -120,7 +116,7 @@ def test_a_negative_set_goes_by_the_parts_too(demo, reference, four):
 def test_a_conditioning_made_for_the_part_stays(demo, reference, four):
     """Two prompts for two pictures are theirs, whatever their number in the set."""
     model = demo.patched(reference=reference)
-    part = rebatched(whole(), 2)[1]
+    part = rebatched(demo.empty(), 2)[1]
     out = sample(demo, model, demo.prompts("a boat", "a flower"), latent=part)
     torch.testing.assert_close(out, sample(demo, model, four)[2:], **CLOSE)
 
@@ -154,7 +150,7 @@ def test_a_recorded_first_picture_keeps_the_style_of_a_set_in_parts(demo, pack, 
     settings = {"seed": 5, "steps": STEPS, "cfg": 4.0, "sampler_name": "ddim", "scheduler": "simple"}
     settings |= {"positive": four, "negative": demo.encode(""), "denoise": 1.0}
     recorded, first = pack.nodes.references.RecordReference.execute(
-        demo.model, latent_image=whole(1), **settings
+        demo.model, latent_image=demo.empty(1), **settings
     ).result
     set_of_four = sample(demo, demo.patched(), four)
     torch.testing.assert_close(first["samples"], set_of_four[:1], **CLOSE)
@@ -255,20 +251,20 @@ def test_what_hears_one_layer_of_the_whole_batch_refuses_parts_of_it(demo, refer
 def test_prompt_set_part_gives_a_stock_model_the_prompts_of_a_part(demo, pack, four):
     node = pack.nodes.prompts.PromptSetPart
     drawn = sample(demo, demo.model, four)
-    for part, expected in zip(rebatched(whole(), 2), drawn.split(2), strict=True):
+    for part, expected in zip(rebatched(demo.empty(), 2), drawn.split(2), strict=True):
         rows = node.execute(four, part).result[0]
         torch.testing.assert_close(sample(demo, demo.model, rows, latent=part), expected, **CLOSE)
         # A patched model leaves them as they are.
         model = demo.patched(strength=0.0)
         torch.testing.assert_close(sample(demo, model, rows, latent=part), expected, **CLOSE)
-    assert node.execute(four, whole()).result[0][0][0].equal(four[0][0])
+    assert node.execute(four, demo.empty()).result[0][0][0].equal(four[0][0])
     assert node.execute(demo.encode("a cat"), part).result[0][0][0].shape[0] == 1
     with pytest.raises(ValueError, match=r"Prompt Set Part: the latent input has batch_index \[1\] for 2"):
-        node.execute(four, {**whole(2), "batch_index": [1]})
+        node.execute(four, {**demo.empty(2), "batch_index": [1]})
     with pytest.raises(
         ValueError, match=r"Prompt Set Part: the latent input has batch_index \[0, -1\] for 2"
     ):
-        node.execute(four, {**whole(2), "batch_index": [0, -1]})
+        node.execute(four, {**demo.empty(2), "batch_index": [0, -1]})
 
 
 @pytest.fixture
@@ -293,10 +289,10 @@ def test_rows_that_were_made_for_the_batch_stay_whichever_pictures_it_holds(pack
     assert picked(4) == [3, 0] and picked(3) == [0, 0]
 
 
-def test_pictures_behind_the_last_prompt_are_said_of_a_part_too(pack, four, told):
+def test_pictures_behind_the_last_prompt_are_said_of_a_part_too(pack, demo, four, told):
     node = pack.nodes.prompts.PromptSetPart
     told()
-    ((tokens, _),) = node.execute(four, {**whole(2), "batch_index": [1, 5]}).result[0]
+    ((tokens, _),) = node.execute(four, {**demo.empty(2), "batch_index": [1, 5]}).result[0]
     assert tokens.equal(four[0][0][[1, 1]])
     (line,) = [line for line in told() if line.startswith("Prompt Set Part: ")]
     assert "there are 4 prompts, so picture 6 of the set repeats prompt 2." in line
@@ -305,10 +301,10 @@ def test_pictures_behind_the_last_prompt_are_said_of_a_part_too(pack, four, told
 def test_what_is_not_drawn_or_repeated_is_said(demo, reference, four, told):
     model = demo.patched(reference=reference)
     for latent, said in (
-        (whole(2), "SharedAttention Patch: of 4 prompts this run draws pictures 1, 2."),
-        (rebatched(whole(), 2)[1], "SharedAttention Patch: of 4 prompts this run draws pictures 3, 4."),
+        (demo.empty(2), "SharedAttention Patch: of 4 prompts this run draws pictures 1, 2."),
+        (rebatched(demo.empty(), 2)[1], "SharedAttention Patch: of 4 prompts this run draws pictures 3, 4."),
         (
-            whole(6),
+            demo.empty(6),
             "SharedAttention Patch: there are 4 prompts, so pictures 5, 6 of the set repeat prompts 1, 2.",
         ),
     ):
@@ -324,7 +320,7 @@ def test_what_is_not_drawn_or_repeated_is_said(demo, reference, four, told):
 
 def test_parts_from_prompts_alone_are_warned_of(demo, reference, four, told):
     model = demo.patched()
-    first, second = rebatched(whole(), 2)
+    first, second = rebatched(demo.empty(), 2)
     sample(demo, model, four, latent=first, steps=1)
     assert not [line for line in told() if "without its first" in line]
     sample(demo, model, four, latent=second, steps=1)
@@ -332,7 +328,7 @@ def test_parts_from_prompts_alone_are_warned_of(demo, reference, four, told):
     assert "pictures 3, 4 of a set without its first picture" in line and "pictures_at_once" in line
     sample(demo, model, four, batch=1, steps=1)
     assert [line for line in told() if "one picture and no reference" in line]
-    for latent in (second, whole(1)):
+    for latent in (second, demo.empty(1)):
         sample(demo, demo.patched(reference=reference), four, latent=latent, steps=1)
         assert not [line for line in told() if "reference" in line]
 
@@ -344,6 +340,5 @@ def test_context_windows_over_the_batch_have_each_picture_s_prompt(demo, referen
     three = demo.prompts("a cat", "a house", "a boat")
     model = demo.patched(reference=reference)
     parts = windows(model, 2, 1, 0)
-    torch.testing.assert_close(
-        sample(demo, parts, three, batch=6), sample(demo, model, three, batch=6), **CLOSE
-    )
+    drawn, whole = (sample(demo, m, three, batch=6, size=16) for m in (parts, model))
+    torch.testing.assert_close(drawn, whole, **CLOSE)

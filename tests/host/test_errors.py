@@ -162,7 +162,7 @@ def test_an_area_prompt_with_a_masked_reference_is_refused(demo, reference):
     area = [[positive[0][0], {**positive[0][1], "area": (8, 8, 0, 0), "strength": 1.0}]]
     masked = demo.weigh(reference, mask=torch.ones(1, 16, 16))
     with pytest.raises(ValueError, match="part of the picture .*because a reference has a mask"):
-        demo.sample(demo.patched(reference=masked), area + positive, batch=1)
+        demo.sample(demo.patched(reference=masked), area + positive, batch=1, size=16)
 
 
 def test_a_picture_with_alpha_or_of_odd_size_becomes_a_reference(demo, star):

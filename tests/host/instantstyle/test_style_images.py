@@ -180,7 +180,7 @@ def guided(demo, guider, model, steps=4, seed=5, batch=4):
 
     sampling = model.get_model_object("model_sampling")
     sigmas = comfy.samplers.calculate_sigmas(sampling, "ddim_uniform", steps)
-    latent = {"samples": torch.zeros(batch, 4, 16, 16)}
+    latent = demo.empty(batch)
     sampler = comfy.samplers.sampler_object("ddim")
     out = SamplerCustomAdvanced.execute(Noise_RandomNoise(seed), guider, sampler, sigmas, latent)
     return out.result[0]["samples"]
@@ -231,8 +231,8 @@ def test_a_style_for_each_region_by_hooks(pack, demo, adapter, four):
         return conditioning_set_values(four, values)
 
     a, b, c = (make_embeds(pack, seed) for seed in (7, 8, 9))
-    one = sampled(demo, demo.model, half(0, a) + half(1, b), cfg=1.0, steps=2)
-    two = sampled(demo, demo.model, half(0, a) + half(1, c), cfg=1.0, steps=2)
+    one = sampled(demo, demo.model, half(0, a) + half(1, b), cfg=1.0, steps=2, size=16)
+    two = sampled(demo, demo.model, half(0, a) + half(1, c), cfg=1.0, steps=2, size=16)
     change = (one - two).abs().mean((0, 1, 2))
     assert change[:8].mean() < 0.5 * change[8:].mean()
 
@@ -271,16 +271,16 @@ def test_area_prompts_see_their_part_of_the_mask(demo, four, style):
     def area(x):
         return ConditioningSetArea().append(four, 64, 128, x, 0, 1.0)[0]
 
-    areas = area(0) + area(64)
-    whole = sampled(demo, style(), areas, cfg=1.0)
+    areas, settings = area(0) + area(64), {"cfg": 1.0, "size": 16}
+    whole = sampled(demo, style(), areas, **settings)
     ones = torch.ones(1, 128, 128)
-    torch.testing.assert_close(sampled(demo, style(mask=ones), areas, cfg=1.0), whole, rtol=0, atol=1e-4)
+    torch.testing.assert_close(sampled(demo, style(mask=ones), areas, **settings), whole, rtol=0, atol=1e-4)
     left = ones.clone()
     left[..., 64:] = 0
-    masked = sampled(demo, style(mask=left), areas, cfg=1.0)
+    masked = sampled(demo, style(mask=left), areas, **settings)
     # At CFG 1 the areas do not meet: each half is its own run.
     torch.testing.assert_close(masked[..., :8], whole[..., :8], **CLOSE)
-    bare = sampled(demo, demo.model, areas, cfg=1.0)
+    bare = sampled(demo, demo.model, areas, **settings)
     torch.testing.assert_close(masked[..., 8:], bare[..., 8:], **CLOSE)
 
 

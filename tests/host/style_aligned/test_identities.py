@@ -164,7 +164,7 @@ def test_sampler_custom_advanced_agrees_with_ksampler(demo, four, patched):
         guider,
         comfy.samplers.sampler_object("ddim"),
         sigmas,
-        {"samples": torch.zeros(4, 4, 16, 16)},
+        demo.empty(),
     ).result[0]["samples"]
     torch.testing.assert_close(custom, demo.sample(patched, four), **CLOSE)
 

@@ -139,7 +139,7 @@ def first_picture(shift, scale, rows=4):
 
 
 def draw(demo, model, four):
-    demo.sample(model, four, steps=2, sampler="euler")
+    demo.sample(model, four, steps=2, sampler="euler", size=16)
 
 
 @pytest.mark.parametrize("shift", [0.0, LN2])

@@ -58,7 +58,7 @@ def test_regions_take_their_own_reference(demo, reference, other):
     both = demo.weigh(reference, mask=left, others=demo.weigh(other, mask=1 - left))
 
     def draw(ref):
-        return demo.sample(demo.patched(shift=0.7, reference=ref), four, batch=1, steps=8)[0]
+        return demo.sample(demo.patched(shift=0.7, reference=ref), four, batch=1, steps=8, size=16)[0]
 
     mixed, one, two = draw(both), draw(reference), draw(other)
     near = [
@@ -81,9 +81,9 @@ def test_a_recorded_first_picture_is_what_prompts_only_shares(demo):
     same, so the others come out the same: with samplers that add no noise and ask once per level.
     """
     lines = ("a cat", "a house", "a boat")
-    latent = {"samples": torch.zeros(3, 4, 16, 16), "batch_index": [0, 1, 2]}
+    latent = {**demo.empty(3), "batch_index": [0, 1, 2]}
     settings = {"seed": 5, "steps": 4, "cfg": 4.0, "sampler_name": "dpmpp_2m", "scheduler": "ddim_uniform"}
-    first = {"samples": torch.zeros(1, 4, 16, 16), "batch_index": [0]}
+    first = {**demo.empty(1), "batch_index": [0]}
     node = demo.pack.nodes.references.RecordReference
     reference, picture = node.execute(
         demo.model,
@@ -99,7 +99,7 @@ def test_a_recorded_first_picture_is_what_prompts_only_shares(demo):
 
     together = draw(demo.patched(shift=0.7), demo.prompts(*lines), latent)
     torch.testing.assert_close(picture["samples"], together[:1], **CLOSE)
-    rest = {"samples": torch.zeros(2, 4, 16, 16), "batch_index": [1, 2]}
+    rest = {**demo.empty(2), "batch_index": [1, 2]}
     with_reference = demo.patched(shift=0.7, reference=reference)
     torch.testing.assert_close(draw(with_reference, demo.prompts(*lines[1:]), rest), together[1:], **CLOSE)
     # The picture it was recorded from comes out again too, since it shares with itself.
@@ -113,7 +113,7 @@ def test_recording_changes_nothing_of_the_picture(demo, sampler):
     node = demo.pack.nodes.references.RecordReference
     reference, picture = node.execute(
         demo.model, 5, 4, 4.0, sampler, "simple", positive, demo.encode(""),
-        {"samples": torch.zeros(1, 4, 16, 16)}, 1.0,
+        demo.empty(1), 1.0,
     ).result  # fmt: skip
     stock = demo.sample(demo.model, positive, batch=1, sampler=sampler)
     assert torch.equal(picture["samples"], stock)

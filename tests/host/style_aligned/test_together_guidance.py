@@ -82,7 +82,7 @@ def test_it_acts_beside_the_style_in_either_order(demo, four, patch, name):
     def draw(model):
         torch.manual_seed(1)  # HyperTile draws its tiling
         random.seed(1)
-        return demo.sample(model, four)
+        return demo.sample(model, four, size=16)  # of smaller ones HyperTile makes no tiles
 
     other = PATCHES[name]
     after, before = draw(other(patch(), 1.0)), draw(patch(other(demo.model, 1.0)))
@@ -102,10 +102,10 @@ def test_hypertile_tiles_attend_to_the_whole_reference(demo, four, reference, mo
         return original(q, k, v, parts, heads)
 
     monkeypatch.setattr(layers, "shared_attention", listen)
-    demo.sample(hyper_tile(demo.patched(reference=reference), 1.0), four)
+    demo.sample(hyper_tile(demo.patched(reference=reference), 1.0), four, size=16)
     assert (16, 16, 64) in seen
     seen.clear()
-    demo.sample(hyper_tile(demo.patched(), 1.0), four)
+    demo.sample(hyper_tile(demo.patched(), 1.0), four, size=16)
     assert (12, 16, 64) in seen  # from prompts only, the first picture's tiles are the reference
 
 
@@ -129,7 +129,7 @@ def test_merged_queries_share_too(demo, four, patch):
 def test_moved_tokens_with_a_mask_are_refused(demo, four, reference):
     model = demo.patched(reference=demo.weigh(reference, mask=torch.ones(1, 16, 16)))
     with pytest.raises(ValueError, match="because a reference has a mask. HyperTile"):
-        demo.sample(hyper_tile(model, 1.0), four)
+        demo.sample(hyper_tile(model, 1.0), four, size=16)
 
 
 def test_sag_keeps_its_one_layer_and_reads_the_right_rows(demo, four, patch, caplog):

@@ -23,7 +23,7 @@ def guided(demo, guider, model, batch=4, steps=4, seed=5):
 
     sampling = model.get_model_object("model_sampling")
     sigmas = comfy.samplers.calculate_sigmas(sampling, "ddim_uniform", steps)
-    latent = {"samples": torch.zeros(batch, 4, 16, 16)}
+    latent = demo.empty(batch)
     sampler = comfy.samplers.sampler_object("ddim")
     return SamplerCustomAdvanced.execute(Noise_RandomNoise(seed), guider, sampler, sigmas, latent).result[0][
         "samples"
@@ -218,9 +218,9 @@ def test_the_memory_estimate_counts_the_references(demo, four, star, reference, 
         return original(model, noise_shape, *args, **kwargs)
 
     monkeypatch.setattr(comfy.sampler_helpers, "_prepare_sampling", listen)
-    demo.sample(demo.patched(), four, steps=1)
-    demo.sample(demo.patched(reference=reference), four, steps=1)
-    demo.sample(
-        demo.patched(reference=demo.weigh(demo.invert(star[:, :64])[0], others=reference)), four, steps=1
-    )
+    settings = {"steps": 1, "size": 16}
+    demo.sample(demo.patched(), four, **settings)
+    demo.sample(demo.patched(reference=reference), four, **settings)
+    both = demo.weigh(demo.invert(star[:, :64])[0], others=reference)
+    demo.sample(demo.patched(reference=both), four, **settings)
     assert [shape[0] for shape in shapes if shape[0] > 1] == [4, 6, 7]

@@ -102,11 +102,11 @@ def test_controlnets_agree_joint_and_separate_and_in_a_chain(demo, four, patched
 
     hint = torch.rand(1, 128, 128, 3, generator=torch.Generator().manual_seed(4))
     two = ControlNetApplyAdvanced().apply_controlnet(*one, control_net(2), hint, 0.5, 0.0, 1.0)
-    joint = demo.sample(patched, *two)
-    assert not torch.equal(joint, demo.sample(patched, *one))
+    joint = demo.sample(patched, *two, size=16)
+    assert not torch.equal(joint, demo.sample(patched, *one, size=16))
     with monkeypatch.context() as low_memory:
         low_memory.setattr(type(patched), "get_free_memory", lambda self, device: 0)
-        separate = demo.sample(patched, *two)
+        separate = demo.sample(patched, *two, size=16)
     torch.testing.assert_close(separate, joint, **CLOSE)
 
 

@@ -74,7 +74,9 @@ def test_looking_for_the_pictures_leaves_the_state_of_random_numbers(pack):
 @pytest.mark.parametrize("size", [1, 3])
 def test_parts_with_a_reference_are_the_whole_set(demo, reference, four, size):
     model = demo.patched(reference=reference)
-    torch.testing.assert_close(in_parts(demo, model, four, size), sample(demo, model, four), **CLOSE)
+    latent = demo.empty(4, 16)
+    parts, whole = in_parts(demo, model, four, size, latent), sample(demo, model, four, latent=latent)
+    torch.testing.assert_close(parts, whole, **CLOSE)
 
 
 def test_parts_by_other_nodes_and_samplers(demo, reference, four):

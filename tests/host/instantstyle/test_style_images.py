@@ -174,12 +174,12 @@ def test_joint_and_separate_calls_agree(demo, style, monkeypatch, batch, cfg):
     torch.testing.assert_close(separate, joint, **CLOSE)
 
 
-def guided(demo, guider, model, steps=4, seed=5, batch=4):
+def guided(demo, guider, model, seed=5, batch=4):
     import comfy.samplers
     from comfy_extras.nodes_custom_sampler import Noise_RandomNoise, SamplerCustomAdvanced
 
     sampling = model.get_model_object("model_sampling")
-    sigmas = comfy.samplers.calculate_sigmas(sampling, "ddim_uniform", steps)
+    sigmas = comfy.samplers.calculate_sigmas(sampling, "ddim_uniform", demo.steps)
     latent = demo.empty(batch)
     sampler = comfy.samplers.sampler_object("ddim")
     out = SamplerCustomAdvanced.execute(Noise_RandomNoise(seed), guider, sampler, sigmas, latent)
@@ -369,7 +369,7 @@ def test_with_shared_attention_in_either_order(demo, four, reference, style, mod
     b = sampled(demo, demo.patched(style(), shift=0.7, reference=given), four)
     assert torch.equal(a, b)
     assert differ(a, alone) and differ(a, sampled(demo, style(), four))
-    assert len(without) == len(with_images) == (8 if given else 0)
+    assert len(without) == len(with_images) == (2 * demo.steps if given else 0)
     assert all(torch.equal(x, y) for x, y in zip(without, with_images, strict=True))
 
 

@@ -158,7 +158,7 @@ def test_sampler_custom_advanced_agrees_with_ksampler(demo, four, patched):
     guider = comfy.samplers.CFGGuider(patched)
     guider.set_conds(four, demo.encode(""))
     guider.set_cfg(4.0)
-    sigmas = comfy.samplers.calculate_sigmas(patched.get_model_object("model_sampling"), "simple", 4)
+    sigmas = comfy.samplers.calculate_sigmas(patched.get_model_object("model_sampling"), "simple", demo.steps)
     custom = SamplerCustomAdvanced.execute(
         Noise_RandomNoise(5),
         guider,

@@ -16,13 +16,13 @@ def patched(request, demo, reference):
     return demo.patched(shift=0.7, reference=reference if request.param == "reference" else None)
 
 
-def guided(demo, guider, model, batch=4, steps=4, seed=5):
+def guided(demo, guider, model, batch=4, seed=5):
     """With SamplerCustomAdvanced, the same noise and noise levels as `Demo.sample`."""
     import comfy.samplers
     from comfy_extras.nodes_custom_sampler import Noise_RandomNoise, SamplerCustomAdvanced
 
     sampling = model.get_model_object("model_sampling")
-    sigmas = comfy.samplers.calculate_sigmas(sampling, "ddim_uniform", steps)
+    sigmas = comfy.samplers.calculate_sigmas(sampling, "ddim_uniform", demo.steps)
     latent = demo.empty(batch)
     sampler = comfy.samplers.sampler_object("ddim")
     return SamplerCustomAdvanced.execute(Noise_RandomNoise(seed), guider, sampler, sigmas, latent).result[0][

@@ -85,7 +85,7 @@ def test_a_controlnet_acts_and_never_runs_on_the_reference(demo, four, reference
         out = demo.sample(model, positive, negative)
     assert set(rows) == {8}  # four pictures, positive and negative
     assert not torch.equal(out, plain) and out.isfinite().all()
-    assert len(without) == len(with_control) == 8
+    assert len(without) == len(with_control) == 2 * demo.steps
     # The first step's noise is the same with and without: so are the reference's features at every step.
     for a, b in zip(without, with_control, strict=True):
         assert torch.equal(a, b)

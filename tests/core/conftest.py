@@ -47,8 +47,8 @@ def batch(tmp_path, capsys):
     def done(rows, *servers):
         this = Batch(tmp_path, rows)
         code = this.run(*servers)
-        told = capsys.readouterr()
-        refuse_ugly(told.err)
-        return SimpleNamespace(code=code, out=told.out, err=told.err, complete=this.complete())
+        console = capsys.readouterr()
+        refuse_ugly(console.err)
+        return SimpleNamespace(code=code, out=console.out, err=console.err, complete=this.complete())
 
     return done

@@ -26,10 +26,10 @@ def test_its_version_is_the_project_s(capsys):
 def test_help_names_every_command_and_says_what_it_does(capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["--help"])
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert stop.value.code == 0 and list(cli.COMMANDS) == ["run", "inputs", "score"]
-    for name, (said, _) in cli.COMMANDS.items():
-        assert re.search(rf"^    {name} +{said[:30]}", told, re.MULTILINE)
+    for name, (summary, _) in cli.COMMANDS.items():
+        assert re.search(rf"^    {name} +{summary[:30]}", output, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
@@ -37,9 +37,9 @@ def test_help_of_each_command_speaks_to_users(name, capsys):
     """Of every argument, in short sentences, without marks or names of the code."""
     with pytest.raises(SystemExit) as stop:
         cli.main([name, "--help"])
-    told = capsys.readouterr().out
-    assert stop.value.code == 0 and told.startswith(f"usage: zsamb {name} ")
-    assert not re.search("``|zsamb_core|argparse|None|Path", told)
+    output = capsys.readouterr().out
+    assert stop.value.code == 0 and output.startswith(f"usage: zsamb {name} ")
+    assert not re.search("``|zsamb_core|argparse|None|Path", output)
     parser = argparse.ArgumentParser()
     cli.COMMANDS[name][1].add_arguments(parser)
     assert all(action.help for action in parser._actions)
@@ -49,8 +49,8 @@ def test_help_of_each_command_speaks_to_users(name, capsys):
 
 def test_without_a_command_it_says_which_there_are(capsys):
     assert cli.main([]) == 2
-    told = capsys.readouterr()
-    assert told.out == "" and told.err.startswith("usage: zsamb ") and "score" in told.err
+    console = capsys.readouterr()
+    assert console.out == "" and console.err.startswith("usage: zsamb ") and "score" in console.err
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["run", "--help"], ["inputs", FLOW]])
@@ -67,9 +67,9 @@ def test_what_needs_no_package_imports_none(words):
 
 def test_the_old_name_of_run_is_the_same_and_says_the_new_one(capsys):
     assert run.main(["absent.json"]) == cli.main(["run", "absent.json"]) == 2
-    told = capsys.readouterr().err.splitlines()
-    assert told[0].startswith("python -m zsamb_core.run is now called zsamb run")
-    assert told[1:] == [told[1]] * 2 and told[1].startswith("zsamb run: absent.json: not a JSON file")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("python -m zsamb_core.run is now called zsamb run")
+    assert lines[1:] == [lines[1]] * 2 and lines[1].startswith("zsamb run: absent.json: not a JSON file")
     with pytest.raises(SystemExit) as stop:
         run.main(["--no-such"])
     assert stop.value.code == 2
@@ -89,8 +89,8 @@ def test_what_is_not_installed_is_named_with_the_cure(words, needs, install, cap
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(packages, "find_spec", lambda name: None if name in names else find(name))
     assert cli.main(words) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"zsamb {words[0]}: {sys.executable} has no {' and no '.join(names)}. ")
-    assert told.endswith(f"pip install {install or needs.replace('PIL', 'pillow')}\n")
+    message = capsys.readouterr().err
+    assert message.startswith(f"zsamb {words[0]}: {sys.executable} has no {' and no '.join(names)}. ")
+    assert message.endswith(f"pip install {install or needs.replace('PIL', 'pillow')}\n")
     monkeypatch.setattr(packages, "find_spec", lambda name: None if name == names[-1] else find(name))
     assert cli.main(words) == 2 and f"{sys.executable} has no PIL. " in capsys.readouterr().err

@@ -51,8 +51,8 @@ def test_names_of_every_script_survive_every_step(args, server, monkeypatch, enc
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
     assert cli.main(["run", *args]) == 0
-    said = err.buffer.getvalue().decode(encoding)
-    assert f"{len(NAMES)} done, 0 failed, 0 not run" in said and "Traceback" not in said
+    log = err.buffer.getvalue().decode(encoding)
+    assert f"{len(NAMES)} done, 0 failed, 0 not run" in log and "Traceback" not in log
     # On the server, as they are.
     assert server.sent == [f"{name}.png" for name in NAMES]
     folder = Path(args[-1])
@@ -94,9 +94,9 @@ def test_a_closed_stdout_does_not_stop_a_batch(args):
     command = [sys.executable, "-m", "zsamb_core", "run", *args]
     done = subprocess.run(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, timeout=60)
     os.close(write)
-    said = done.stderr.decode()
-    assert done.returncode == 0 and f"{len(NAMES)} done" in said and "Traceback" not in said
-    assert said.count("stdout takes no more") == 1 and "BrokenPipeError" not in said
+    log = done.stderr.decode()
+    assert done.returncode == 0 and f"{len(NAMES)} done" in log and "Traceback" not in log
+    assert log.count("stdout takes no more") == 1 and "BrokenPipeError" not in log
 
 
 def test_a_terminal_is_shown_nothing_that_moves_it(monkeypatch):
@@ -104,9 +104,9 @@ def test_a_terminal_is_shown_nothing_that_moves_it(monkeypatch):
     monkeypatch.setattr(sys, "stderr", err)
     say("a\x1b[2J\x07\r\x9b1m \ud800 \u202egnp\nb " + "x" * 20_000)
     show_step("a\nlong \x1b label " + "y" * 500, 1, 1)
-    said = err.buffer.getvalue().decode()
-    assert said.startswith("a\\x1b[2J\\x07\\r\\x9b1m \\ud800 \\u202egnp\nb xxx") and len(said) < 11_000
-    assert said.splitlines()[-1].startswith("a long \\x1b label yyy") and said.endswith(" 1/1\n")
+    text = err.buffer.getvalue().decode()
+    assert text.startswith("a\\x1b[2J\\x07\\r\\x9b1m \\ud800 \\u202egnp\nb xxx") and len(text) < 11_000
+    assert text.splitlines()[-1].startswith("a long \\x1b label yyy") and text.endswith(" 1/1\n")
 
 
 def test_streams_that_are_not_there(monkeypatch):

@@ -64,8 +64,8 @@ def test_every_document_is_reached_from_the_readme():
     reached, new = set(), {ROOT / "README.md"}
     while new:
         reached |= new
-        found = {(page.parent / link.partition("#")[0]).resolve() for page in new for link in links(page)}
-        new = {page for page in found if page.suffix == ".md" and page.exists()} - reached
+        targets = {(page.parent / link.partition("#")[0]).resolve() for page in new for link in links(page)}
+        new = {page for page in targets if page.suffix == ".md" and page.exists()} - reached
     assert {page for page in PAGES if page.parent != ROOT} <= reached
 
 

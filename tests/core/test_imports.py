@@ -77,10 +77,10 @@ def imports_within(folder):
 
 @pytest.mark.parametrize(("folder", "wings"), [("zsamb_core", WINGS), ("nodes/_host", HOST_WINGS)])
 def test_wings_import_what_they_may(folder, wings):
-    found = list(imports_within(ROOT / folder))
+    imports = list(imports_within(ROOT / folder))
     folders = {p.name for p in (ROOT / folder).iterdir() if p.is_dir() and p.name != "__pycache__"}
-    assert folders - {"files"} == set(wings) and len(found) > 50
-    for (room, *_), (other, *_) in found:
+    assert folders - {"files"} == set(wings) and len(imports) > 50
+    for (room, *_), (other, *_) in imports:
         if room in wings:
             assert other not in wings or other == room or other in wings[room], f"{room} imports {other}"
         elif room not in COMMANDS:  # what lies beside the wings knows of none
@@ -89,9 +89,9 @@ def test_wings_import_what_they_may(folder, wings):
 
 def test_no_node_imports_from_another():
     """What nodes share is in files whose names begin with an underscore."""
-    found = list(imports_within(ROOT / "nodes"))
-    assert len(found) > 100
-    for (file, *_), (other, *_) in found:
+    imports = list(imports_within(ROOT / "nodes"))
+    assert len(imports) > 100
+    for (file, *_), (other, *_) in imports:
         assert other.startswith("_") or file == "_host", f"nodes/{file}.py imports {other}"
 
 

@@ -59,8 +59,8 @@ def wheel(tmp_path_factory):
     flags = ("--no-deps", "--no-build-isolation", "--quiet", "--no-index", "--wheel-dir", built)
     done = of(sys.executable, "-m", "pip", "wheel", *flags, source)
     assert done.returncode == 0, done.stderr
-    (found,) = built.glob("*.whl")
-    return found
+    (path,) = built.glob("*.whl")
+    return path
 
 
 @pytest.fixture(scope="module")

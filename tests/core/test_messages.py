@@ -13,11 +13,11 @@ def test_what_is_short_is_said_whole(count):
 
 @pytest.mark.parametrize("count", [MOST + 1, 5 * MOST, 10**6])
 def test_of_what_is_long_the_middle_is_left_out(count):
-    said = short(f"begin {'x' * count} end")
-    assert len(said) == MOST and MOST < 200
-    assert said.startswith("begin x") and said.endswith("x end") and " ... " in said
+    text = short(f"begin {'x' * count} end")
+    assert len(text) == MOST and MOST < 200
+    assert text.startswith("begin x") and text.endswith("x end") and " ... " in text
 
 
 def test_blanks_and_line_breaks_make_no_long_text():
-    said = short("a" + " \n" * 10**6 + "b")
-    assert "\n" not in said and len(said) <= MOST and said.startswith("a") and said.endswith("b")
+    text = short("a" + " \n" * 10**6 + "b")
+    assert "\n" not in text and len(text) <= MOST and text.startswith("a") and text.endswith("b")

@@ -29,8 +29,8 @@ def test_what_is_plain_is_read_without_a_word(text, row):
 )
 def test_a_comma_that_may_be_a_decimal_one_is_said(text, row, point):
     assert read_numbers(text) == row
-    said = comma_note(text)
-    assert said.startswith(f"{text!r} is read as ") and said.endswith(f": {point}")
+    note = comma_note(text)
+    assert note.startswith(f"{text!r} is read as ") and note.endswith(f": {point}")
 
 
 @pytest.mark.parametrize(

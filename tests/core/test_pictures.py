@@ -33,21 +33,21 @@ def png16(path, levels, kind):
 
 def test_sixteen_bits_of_grey_are_not_white(tmp_path, levels):
     grey = levels[..., :1]
-    found = np.asarray(read_picture(png16(tmp_path / "a.png", grey.astype(np.uint16) * 257, 0)))
-    assert np.array_equal(found, np.repeat(grey, 3, -1))
+    pixels = np.asarray(read_picture(png16(tmp_path / "a.png", grey.astype(np.uint16) * 257, 0)))
+    assert np.array_equal(pixels, np.repeat(grey, 3, -1))
     Image.fromarray(levels[..., 0].astype(np.uint16) * 257).save(tmp_path / "a.tiff")
     assert np.array_equal(np.asarray(read_picture(tmp_path / "a.tiff")), np.repeat(grey, 3, -1))
     odd = np.arange(600, dtype=np.uint16).reshape(20, 30, 1) * 109
-    found = np.asarray(read_picture(png16(tmp_path / "b.png", odd, 0)))[..., :1]
-    assert np.abs(found - odd / 257).max() <= 0.5
+    pixels = np.asarray(read_picture(png16(tmp_path / "b.png", odd, 0)))[..., :1]
+    assert np.abs(pixels - odd / 257).max() <= 0.5
 
 
 @pytest.mark.parametrize("kind", [2, 6])
 def test_sixteen_bits_of_colour(tmp_path, levels, kind):
     deep = levels.astype(np.uint16) * 257
     deep = deep if kind == 2 else np.concatenate([deep, np.full_like(deep[..., :1], 400)], -1)
-    found = np.asarray(read_picture(png16(tmp_path / "a.png", deep, kind)))
-    assert np.array_equal(found, levels)
+    pixels = np.asarray(read_picture(png16(tmp_path / "a.png", deep, kind)))
+    assert np.array_equal(pixels, levels)
 
 
 def test_an_upright_rgb_of_every_mode(tmp_path, levels):
@@ -66,8 +66,8 @@ def test_whole_numbers_of_32_bits_are_no_16_bits(tmp_path, levels):
     """As a TIFF may hold them; Pillow cuts what is above 255."""
     grey = levels[..., 0].astype(np.int32)
     Image.fromarray(grey).save(tmp_path / "a.tiff")
-    found = np.asarray(read_picture(tmp_path / "a.tiff"))
-    assert np.array_equal(found, np.repeat(levels[..., :1], 3, -1))
+    pixels = np.asarray(read_picture(tmp_path / "a.tiff"))
+    assert np.array_equal(pixels, np.repeat(levels[..., :1], 3, -1))
 
 
 def test_of_an_animation_the_first_picture_is_read(tmp_path, levels):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from zsamb_core import messages as said
 from zsamb_core import texts
 from zsamb_core.headless import answers, names
+from zsamb_core.messages import quoted
 
 
 def test_what_moves_a_cursor_or_turns_a_line_is_shown_as_an_escape():
@@ -17,9 +17,9 @@ def test_no_more_is_shown_than_the_limit():
     assert texts.plain("x" * 10, 10) == "x" * 10
     assert texts.plain("x" * 11, 10) == f"{'x' * 10}... (11 characters)"
     assert texts.plain("\x00" * 6, 10).startswith("\\x00\\x00\\x... (")
-    assert said.quoted("x" * 198) == repr("x" * 198)
-    assert len(said.quoted("x" * 199)) == len(said.quoted("x" * 300)) == len(said.quoted("x" * 3000)) == 200
-    assert said.quoted(10**5000) == "a number too long to be shown"
+    assert quoted("x" * 198) == repr("x" * 198)
+    assert len(quoted("x" * 199)) == len(quoted("x" * 300)) == len(quoted("x" * 3000)) == 200
+    assert quoted(10**5000) == "a number too long to be shown"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
@@ -46,10 +46,12 @@ def test_a_label_is_a_part_of_a_file_s_name():
 
 
 def test_endings_and_prefixes_of_saved_files():
-    found = [names.suffix(n) for n in ("a.PNG", "a.b.webp", "a", "a.", ".png", "a.p g", "a." + "x" * 17)]
-    assert found == [".png", ".webp", "", "", "", "", ""]
-    found = [names.prefix(n) for n in ("cat_00001_.png", "cat_00001.wav", "x/y\\cat_2_00001_.png", "cat.png")]
-    assert found == ["cat", "cat", "cat_2", "cat"]
+    endings = [names.suffix(n) for n in ("a.PNG", "a.b.webp", "a", "a.", ".png", "a.p g", "a." + "x" * 17)]
+    assert endings == [".png", ".webp", "", "", "", "", ""]
+    prefixes = [
+        names.prefix(n) for n in ("cat_00001_.png", "cat_00001.wav", "x/y\\cat_2_00001_.png", "cat.png")
+    ]
+    assert prefixes == ["cat", "cat", "cat_2", "cat"]
 
 
 def test_names_that_a_file_system_takes_for_one():

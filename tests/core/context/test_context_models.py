@@ -58,8 +58,8 @@ def test_captions_are_transformers_own(tiny, pictures, prefix, length, beams):
     model = BlipForConditionalGeneration.from_pretrained(tiny["blip"]).eval()
     theirs = []
     for picture in pictures:  # one by one, so a batch changes nothing either
-        given = processor(images=picture, text=prefix or None, return_tensors="pt")
-        ids = model.generate(**given, max_new_tokens=length, num_beams=beams)
+        inputs = processor(images=picture, text=prefix or None, return_tensors="pt")
+        ids = model.generate(**inputs, max_new_tokens=length, num_beams=beams)
         theirs.append(processor.decode(ids[0], skip_special_tokens=True))
     assert ours == theirs and len(set(ours)) > 4
     if prefix:
@@ -99,8 +99,8 @@ def one_temperature(monkeypatch):
 def frames(model, track):
     """(1, 80, n // 160): transformers' own features, without those behind the sound's end."""
     longer = {"truncation": False, "padding": "longest"} if len(track) > 30 * RATE else {}
-    given = model.features(track.numpy(), sampling_rate=RATE, return_tensors="pt", **longer)
-    return given["input_features"][..., : max(1, len(track) // 160)]
+    features = model.features(track.numpy(), sampling_rate=RATE, return_tensors="pt", **longer)
+    return features["input_features"][..., : max(1, len(track) // 160)]
 
 
 @pytest.mark.parametrize(
@@ -124,21 +124,21 @@ def test_transcripts_are_transformers_own(tiny, monkeypatch, seconds, language, 
         task="translate" if translate else "transcribe", temperature=temperatures, **SETTINGS,
     )  # fmt: skip
     floor = floor_of(track, RATE)
-    kept = [
+    parts = [
         part
         for part in theirs["segments"][0]
         if audible(track, float(part["start"]), float(part["end"]), floor)
     ]
-    assert len(ours.segments) == len(kept)
-    for mine, other in zip(ours.segments, kept, strict=True):
+    assert len(ours.segments) == len(parts)
+    for mine, other in zip(ours.segments, parts, strict=True):
         text = model.tokenizer.decode(other["tokens"], skip_special_tokens=True)
         end = min(float(other["end"]), len(track) / RATE)
         assert mine == {"start": float(other["start"]), "end": end, "text": text.strip()}
-    if len(kept) == len(theirs["segments"][0]):
+    if len(parts) == len(theirs["segments"][0]):
         text = model.tokenizer.decode(theirs["sequences"][0], skip_special_tokens=True)
         assert ours.text == " ".join(text.split())
     assert ours.language == language and (ours.text or "no speech was found" in ours.warnings)
-    left = sum(part["start"] < seconds for part in theirs["segments"][0]) - len(kept)
+    left = sum(part["start"] < seconds for part in theirs["segments"][0]) - len(parts)
     assert any("that Whisper wrote in silence" in w for w in ours.warnings) == bool(left)
 
 
@@ -162,17 +162,17 @@ def test_a_window_is_encoded_once(tiny, monkeypatch):
     """For its language, for the probability of no speech, and for every temperature."""
     monkeypatch.setattr(speech, "TEMPERATURES", (0.0, 0.2, 0.4))
     model = load_whisper(tiny["whisper"])
-    seen = []
-    model.model.model.encoder.conv1.register_forward_hook(lambda _, given, __: seen.append(given[0].clone()))
-    found = heard(model, sound(40))
-    assert len(seen) > 1 and all(not torch.equal(a, b) for a, b in itertools.pairwise(seen))
-    assert any("was sampled anew (at most 2 times)" in warning for warning in found.warnings)
+    windows = []
+    model.model.model.encoder.conv1.register_forward_hook(lambda _, args, __: windows.append(args[0].clone()))
+    transcript = heard(model, sound(40))
+    assert len(windows) > 1 and all(not torch.equal(a, b) for a, b in itertools.pairwise(windows))
+    assert any("was sampled anew (at most 2 times)" in warning for warning in transcript.warnings)
     # Nothing of it stays.
     assert "forward" not in vars(model.model.get_encoder())
-    before = len(seen)
+    before = len(windows)
     heard(model, sound(4), "en")
     heard(model, sound(4), "en")
-    assert len(seen) >= before + 2
+    assert len(windows) >= before + 2
 
 
 def test_rounds_are_said():
@@ -211,27 +211,27 @@ def test_the_language_is_found_as_transformers_finds_it(tiny):
     model = load_whisper(tiny["whisper"])
     track = sound(6)
     ours = heard(model, track)
-    given = torch.nn.functional.pad(frames(model, track), (0, 3000 - 600))
-    (token,) = model.model.detect_language(given).tolist()
+    features = torch.nn.functional.pad(frames(model, track), (0, 3000 - 600))
+    (token,) = model.model.detect_language(features).tolist()
     assert ours.text and model.tokenizer.convert_ids_to_tokens(token) == f"<|{ours.language}|>"
     assert heard(model, track, ours.language).text == ours.text
 
 
 @pytest.mark.parametrize(
-    "silence, said, begin",
+    "silence, seconds, begin",
     [(0, 40, 0), (26, 4, 0), (14, 20, 0), (16, 20, 16), (32, 4, 32), (400, 4, 400)],
 )
-def test_where_the_language_is_looked_for(silence, said, begin):
+def test_where_the_language_is_looked_for(silence, seconds, begin):
     """A single window as it is, or one with half a window of sound; else from the first sound on."""
-    track = torch.cat([torch.zeros(silence * RATE), sound(said)])
+    track = torch.cat([torch.zeros(silence * RATE), sound(seconds)])
     assert spoken_from(track) == begin * RATE
 
 
 def test_the_language_is_that_of_what_is_heard_not_of_the_silence_before(tiny, monkeypatch):
     model, asked = load_whisper(tiny["whisper"]), []
     monkeypatch.setattr(type(model), "_spoken", lambda self, track: asked.append(track) or "it")
-    found = heard(model, torch.cat([torch.zeros(32 * RATE), sound(4)]))
-    assert found.language == "it" and len(asked) == 1 and torch.equal(asked[0], sound(4))
+    transcript = heard(model, torch.cat([torch.zeros(32 * RATE), sound(4)]))
+    assert transcript.language == "it" and len(asked) == 1 and torch.equal(asked[0], sound(4))
 
 
 def test_quiet_speech_is_kept_and_silence_beside_loud_speech_is_not(tiny):
@@ -241,9 +241,9 @@ def test_quiet_speech_is_kept_and_silence_beside_loud_speech_is_not(tiny):
     quiet = loud * 10 ** (-68 / 20)
     alone = heard(model, quiet, "it")
     assert alone.segments and not any("silence" in warning for warning in alone.warnings)
-    found = heard(model, torch.cat([loud, quiet.repeat(8)]), "it")
-    assert found.segments and all(part["start"] < 4 for part in found.segments)
-    assert any("that Whisper wrote in silence" in warning for warning in found.warnings)
+    transcript = heard(model, torch.cat([loud, quiet.repeat(8)]), "it")
+    assert transcript.segments and all(part["start"] < 4 for part in transcript.segments)
+    assert any("that Whisper wrote in silence" in warning for warning in transcript.warnings)
 
 
 def test_segments_end_with_the_recording_and_what_is_left_out_is_counted():
@@ -269,15 +269,15 @@ def test_the_transcript_is_the_same_every_time_and_random_numbers_are_left_alone
 def test_silence_is_not_made_into_words(tiny):
     model = load_whisper(tiny["whisper"])
     for track in (torch.zeros(0), torch.zeros(RATE), torch.zeros(90 * RATE), torch.randn(5 * RATE) * 1e-5):
-        found = heard(model, track)
-        assert found.text == "" and found.language is None
-        assert "nothing to hear" in found.warnings[0]
+        transcript = heard(model, track)
+        assert transcript.text == "" and transcript.language is None
+        assert "nothing to hear" in transcript.warnings[0]
     # Nor silence within: speech for four seconds, and again after a minute.
     track = torch.cat([sound(4), torch.zeros(60 * RATE), sound(4)])
-    found = heard(model, track, "it")
-    assert found.segments and all(s["start"] < 4 or s["end"] > 64 for s in found.segments)
-    assert all(s["start"] < 68 and s["end"] <= 68 for s in found.segments)
-    assert any("that Whisper wrote in silence" in w for w in found.warnings)
+    transcript = heard(model, track, "it")
+    assert transcript.segments and all(s["start"] < 4 or s["end"] > 64 for s in transcript.segments)
+    assert all(s["start"] < 68 and s["end"] <= 68 for s in transcript.segments)
+    assert any("that Whisper wrote in silence" in w for w in transcript.warnings)
 
 
 def test_a_recording_in_stretches_is_heard_to_its_end(tiny, monkeypatch):
@@ -290,9 +290,9 @@ def test_a_recording_in_stretches_is_heard_to_its_end(tiny, monkeypatch):
     )
     monkeypatch.setattr(speech, "STRETCH", 60 * RATE)
     progress = []
-    found = heard(model, sound(200), "it", progress=progress.append)
+    transcript = heard(model, sound(200), "it", progress=progress.append)
     assert len(lengths) >= 4 and max(lengths) == 60 * RATE
-    starts = [part["start"] for part in found.segments]
+    starts = [part["start"] for part in transcript.segments]
     assert starts == sorted(starts) and starts[0] < 30 and 170 < starts[-1] < 200
     assert progress[0] == 0 and progress[-1] > 150
 
@@ -406,10 +406,10 @@ def test_summaries_are_transformers_own(tiny):
     model = T5ForConditionalGeneration.from_pretrained(tiny["t5"]).eval()
     for text, summary in zip(TEXTS, ours, strict=True):
         ids = tokenizer(f"summarize: {text}", return_tensors="pt", truncation=True).input_ids
-        found = model.generate(
+        tokens = model.generate(
             ids, max_length=50, min_length=5, length_penalty=1.5, num_beams=4, early_stopping=True
         )
-        theirs = tokenizer.decode(found[0], skip_special_tokens=True)
+        theirs = tokenizer.decode(tokens[0], skip_special_tokens=True)
         assert summary == " ".join(theirs.split()) and summary
 
 

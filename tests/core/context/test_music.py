@@ -38,7 +38,7 @@ def test_the_user_s_own_labels(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text, said",
+    "text, message",
     [
         ("[1, 2]", "is a list, expected sets"),
         ("a: b: c", "cannot be read"),
@@ -51,10 +51,10 @@ def test_the_user_s_own_labels(tmp_path):
         ("!!python/object/apply:os.getcwd []", "cannot be read"),
     ],
 )  # fmt: skip
-def test_broken_label_files_are_refused(tmp_path, text, said):
+def test_broken_label_files_are_refused(tmp_path, text, message):
     file = tmp_path / "mine.yaml"
     file.write_text(text)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         read_label_sets(SHIPPED, file)
     with pytest.raises(ValueError, match="cannot be read"):
         read_label_sets(tmp_path / "absent.yaml")
@@ -91,10 +91,10 @@ def test_a_sound_made_to_match_a_label_finds_it():
             text = part.prompt.replace("{label}", label)
             noise = torch.randn(64, generator=generator)
             model.sound = embed([text])[0] * 7 + noise
-            found = matches(model, torch.stack(list(embed_track(model, torch.zeros(50)))), sets)
-            assert found[name][0].label == label
-            assert sum(m.probability for m in found[name]) == pytest.approx(1)
-            cosines = [m.cosine for m in found[name]]
+            rankings = matches(model, torch.stack(list(embed_track(model, torch.zeros(50)))), sets)
+            assert rankings[name][0].label == label
+            assert sum(m.probability for m in rankings[name]) == pytest.approx(1)
+            cosines = [m.cosine for m in rankings[name]]
             assert cosines == sorted(cosines, reverse=True)
 
 
@@ -109,8 +109,8 @@ def test_silent_windows_are_left_out():
     """Windows of 20 samples. Silence is what lies 60 dB below the loudest moment of the whole recording."""
     model = Measured(None)
     level = torch.tensor([0.0, 0.5, 0.0004, 0.0006, 0.0, 0.25]).repeat_interleave(20)
-    found = torch.stack(list(embed_track(model, level)))
-    assert found[:, 0].tolist() == pytest.approx([0.5, 0.0006, 0.25]) and (found[:, 1] == 20).all()
+    embeds = torch.stack(list(embed_track(model, level)))
+    assert embeds[:, 0].tolist() == pytest.approx([0.5, 0.0006, 0.25]) and (embeds[:, 1] == 20).all()
     # The same beside nothing louder: it is the music.
     quiet = torch.stack(list(embed_track(model, level[40:100])))
     assert quiet[:, 0].tolist() == pytest.approx([0.0004, 0.0006])
@@ -124,10 +124,10 @@ def test_every_window_counts_alike():
     model = Constructed(lambda texts: axes[: len(texts)])
     sets = {"x": LabelSet("{label}", "{label}", ("a", "b"))}
     sounds = torch.stack([axes[0], axes[0] * 0.01, axes[1] * 100])
-    found = matches(model, sounds, sets)["x"]
-    assert [m.label for m in found] == ["a", "b"]
-    assert found[0].cosine == pytest.approx(2 / 5**0.5) and found[1].cosine == pytest.approx(1 / 5**0.5)
-    ratio = found[0].probability / found[1].probability
+    ranking = matches(model, sounds, sets)["x"]
+    assert [m.label for m in ranking] == ["a", "b"]
+    assert ranking[0].cosine == pytest.approx(2 / 5**0.5) and ranking[1].cosine == pytest.approx(1 / 5**0.5)
+    ratio = ranking[0].probability / ranking[1].probability
     assert ratio == pytest.approx(float(torch.tensor(10 / 5**0.5).exp()), rel=1e-5)
 
 

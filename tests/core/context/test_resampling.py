@@ -34,9 +34,9 @@ def test_it_is_torchaudio_s(rate, wanted):
     assert ours.shape == theirs.shape and (ours - theirs).abs().max() < 1e-4
 
 
-def decibels(found):
+def decibels(sound):
     """Of the middle, where no filter rings at an end, against a full tone's."""
-    middle = found[len(found) // 4 : -len(found) // 4]
+    middle = sound[len(sound) // 4 : -len(sound) // 4]
     return float(10 * (2 * middle.square().mean()).clamp_min(1e-20).log10())
 
 
@@ -44,17 +44,17 @@ def decibels(found):
 def test_what_16_khz_cannot_hold_is_gone_and_the_rest_stays(rate):
     """Frequencies above 8 kHz would come back as lower ones that were not there."""
     for hertz, most in ((100, 0.01), (1000, 0.01), (4000, 0.03), (6000, 0.2)):
-        found = resample(tone(hertz, 1, rate), rate, 16_000)
-        assert abs(decibels(found)) < most
-        assert (found - tone(hertz, 1, 16_000))[4000:-4000].abs().max() < 0.02
+        sound = resample(tone(hertz, 1, rate), rate, 16_000)
+        assert abs(decibels(sound)) < most
+        assert (sound - tone(hertz, 1, 16_000))[4000:-4000].abs().max() < 0.02
     for hertz, most in ((9_000, -16), (10_000, -45), (12_000, -55), (15_000, -74), (20_000, -83)):
         assert decibels(resample(tone(hertz, 1, rate), rate, 16_000)) < most
 
 
 def test_upwards_no_images_appear():
     """8 kHz made 16 kHz holds nothing above 4 kHz but the filter's slope."""
-    found = resample(tone(1000, 1, 8_000), 8_000, 16_000)
-    spectrum = torch.fft.rfft(found[4000:12_000] * torch.hann_window(8000)).abs()
+    sound = resample(tone(1000, 1, 8_000), 8_000, 16_000)
+    spectrum = torch.fft.rfft(sound[4000:12_000] * torch.hann_window(8000)).abs()
     assert spectrum[:2000].argmax() == 500
     assert 20 * (spectrum[2500:].max() / spectrum.max()).log10() < -80
 

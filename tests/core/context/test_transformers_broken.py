@@ -29,7 +29,7 @@ for kind, folder in zip(sys.argv[1::2], sys.argv[2::2]):
 
 
 @pytest.fixture
-def said(tiny, tmp_path):
+def load_all(tiny, tmp_path):
     """What each loader says, in a process of its own, with such a torchaudio first on the path."""
 
     def run(*more):
@@ -45,13 +45,13 @@ def said(tiny, tmp_path):
     return run
 
 
-def test_the_cure_is_said(said, tmp_path):
+def test_the_cure_is_said(load_all, tmp_path):
     (tmp_path / "torchaudio").mkdir()
     (tmp_path / "torchaudio" / "__init__.py").write_text(f"raise RuntimeError({RAISED!r})\n")
     (tmp_path / "torchaudio-2.11.0.dist-info").mkdir()
     (tmp_path / "torchaudio-2.11.0.dist-info" / "METADATA").write_text("Name: torchaudio\nVersion: 2.11.0\n")
-    found = said(str(tmp_path))
-    assert len(found) == 4
-    for kind, text in found.items():
+    messages = load_all(str(tmp_path))
+    assert len(messages) == 4
+    for kind, text in messages.items():
         assert "torchaudio does not fit torch" in text and RAISED in text, (kind, text)
         assert "python -m pip uninstall torchaudio" in text

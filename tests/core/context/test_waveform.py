@@ -17,23 +17,23 @@ def sine(hertz, seconds, rate, level=0.5):
 @pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000])
 @pytest.mark.parametrize("wanted", [16_000, 48_000])
 def test_a_tone_stays_the_tone(rate, wanted):
-    ((found, said),) = tracks(sine(440, 2, rate)[None, None], rate, wanted)
-    assert len(found) == 2 * wanted and found.dtype == torch.float32 and not said
+    ((track, notes),) = tracks(sine(440, 2, rate)[None, None], rate, wanted)
+    assert len(track) == 2 * wanted and track.dtype == torch.float32 and not notes
     middle = slice(wanted // 10, -wanted // 10)  # a filter rings at the ends
-    assert (found[middle] - sine(440, 2, wanted)[middle]).abs().max() < 0.01
+    assert (track[middle] - sine(440, 2, wanted)[middle]).abs().max() < 0.01
 
 
 def test_odd_rates_need_little_memory_and_keep_the_tone():
     """44 101 and 48 000 have no common divisor: an exact filter bank would fill gigabytes."""
-    ((found, _),) = tracks(sine(440, 2, 44_101)[None, None], 44_101, 48_000)
-    assert abs(len(found) - 96_000) < 2
-    assert (found[9600:86_400] - sine(440, 2, 48_000)[9600:86_400]).abs().max() < 0.02
+    ((track, _),) = tracks(sine(440, 2, 44_101)[None, None], 44_101, 48_000)
+    assert abs(len(track) - 96_000) < 2
+    assert (track[9600:86_400] - sine(440, 2, 48_000)[9600:86_400]).abs().max() < 0.02
 
 
 def test_channels_are_averaged_and_recordings_kept_apart():
     a, b = sine(300, 1, 16_000), sine(500, 1, 16_000)
-    found = tracks(torch.stack([torch.stack([a, b]), torch.stack([b, b])]), 16_000, 16_000)
-    assert torch.allclose(found[0].sound, (a + b) / 2) and torch.equal(found[1].sound, b)
+    recordings = tracks(torch.stack([torch.stack([a, b]), torch.stack([b, b])]), 16_000, 16_000)
+    assert torch.allclose(recordings[0].sound, (a + b) / 2) and torch.equal(recordings[1].sound, b)
     assert tracks(a.double()[None, None], 16_000, 16_000)[0].sound.dtype == torch.float32
 
 
@@ -43,15 +43,17 @@ def test_channels_that_cancel_each_other_are_heard(dirt):
     speech = sine(300, 1, 16_000)
     noise = dirt * torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0))
     pair = torch.stack([speech, -0.9 * speech]) + noise
-    ((found, said),) = tracks(pair[None], 16_000, 16_000)
-    assert torch.equal(found, pair[0]) and "channels cancel each other" in said[0] and "channel 1" in said[0]
+    ((track, notes),) = tracks(pair[None], 16_000, 16_000)
+    assert (
+        torch.equal(track, pair[0]) and "channels cancel each other" in notes[0] and "channel 1" in notes[0]
+    )
     # Not so one voice in one channel of six, nor unrelated channels, nor silence.
     six = torch.zeros(6, 16_000)
     six[2] = speech
     others = torch.stack([speech, sine(310, 1, 16_000)])
     for channels in (six, others, torch.zeros(2, 16_000)):
-        ((found, said),) = tracks(channels[None], 16_000, 16_000)
-        assert torch.allclose(found, channels.mean(0)) and not said
+        ((track, notes),) = tracks(channels[None], 16_000, 16_000)
+        assert torch.allclose(track, channels.mean(0)) and not notes
 
 
 @pytest.mark.parametrize("share, alone", [(0.5, False), (0.7, True)])
@@ -59,19 +61,19 @@ def test_channels_cancel_where_a_tenth_of_the_power_is_left(share, alone):
     """Of what unrelated ones would leave: half inverted they leave a fifth, at seven tenths a sixteenth."""
     speech = sine(300, 1, 16_000)
     pair = torch.stack([speech, -share * speech])
-    ((found, said),) = tracks(pair[None], 16_000, 16_000)
-    assert torch.allclose(found, speech if alone else pair.mean(0)) and bool(said) is alone
+    ((track, notes),) = tracks(pair[None], 16_000, 16_000)
+    assert torch.allclose(track, speech if alone else pair.mean(0)) and bool(notes) is alone
 
 
 def test_no_samples_are_silence():
     for shape in ((1, 1, 0), (2, 2, 0)):
-        found = tracks(torch.zeros(shape), 16_000, 48_000)
-        assert [len(sound) for sound, _ in found] == [0] * shape[0]
-        assert "there is no sound" in silence(found[0].sound, 48_000)
+        recordings = tracks(torch.zeros(shape), 16_000, 48_000)
+        assert [len(sound) for sound, _ in recordings] == [0] * shape[0]
+        assert "there is no sound" in silence(recordings[0].sound, 48_000)
 
 
 @pytest.mark.parametrize(
-    "waveform, rate, said",
+    "waveform, rate, message",
     [
         (torch.zeros(100), 16_000, r"the shape \(100,\), expected \(batch, channels, samples\)"),
         (torch.zeros(0, 1, 100), 16_000, "the shape"),
@@ -82,8 +84,8 @@ def test_no_samples_are_silence():
         (torch.tensor([[[0.0, -23_170.0]]]), 16_000, "reaches 23170, expected samples in -1..1.*32768"),
     ],
 )  # fmt: skip
-def test_what_is_no_sound_is_refused(waveform, rate, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_is_no_sound_is_refused(waveform, rate, message):
+    with pytest.raises(ValueError, match=message):
         tracks(waveform, rate, 16_000)
 
 
@@ -119,7 +121,7 @@ def test_a_sound_shorter_than_a_frame_is_heard():
 @given(st.integers(1, 50), st.integers(1, 12))
 def test_windows_cover_the_track(length, size):
     track = torch.arange(length)
-    found = windows(track, size)
-    assert set(torch.cat(found).tolist()) == set(range(length))
-    assert all(len(part) == min(size, length) for part in found)
-    assert len(found) == max(1, math.ceil(length / size))
+    parts = windows(track, size)
+    assert set(torch.cat(parts).tolist()) == set(range(length))
+    assert all(len(part) == min(size, length) for part in parts)
+    assert len(parts) == max(1, math.ceil(length / size))

@@ -28,9 +28,11 @@ def test_the_sentence():
         == "Scattered clouds weather, mild, a gentle breeze, in the afternoon."
     )
     assert in_words(MILD, "{condition} weather.", METRIC) == "Scattered clouds weather."  # as published
-    said = "It is {temperature} in {place},\n wind at {speed}"
-    assert in_words(MILD, said, METRIC) == "It is 21 degrees Celsius in Rome, wind at 4 metres per second"
-    assert in_words(MILD, said, IMPERIAL) == "It is 71 degrees Fahrenheit in Rome, wind at 9 miles per hour"
+    template = "It is {temperature} in {place},\n wind at {speed}"
+    assert in_words(MILD, template, METRIC) == "It is 21 degrees Celsius in Rome, wind at 4 metres per second"
+    assert (
+        in_words(MILD, template, IMPERIAL) == "It is 71 degrees Fahrenheit in Rome, wind at 9 miles per hour"
+    )
 
 
 def test_a_text_of_the_service_is_not_read_as_a_template():

@@ -38,8 +38,8 @@ def ask(service=OPENWEATHERMAP, place="Rome, IT", key=KEY, timeout=2.0, retry=0.
 
 
 def test_openweathermap(server):
-    found = ask()
-    assert found.as_dict() == {
+    weather = ask()
+    assert weather.as_dict() == {
         "place": "Rome", "condition": "scattered clouds", "temperature": 21.4, "wind": 4.1,
         "local": "2024-06-10T14:30:00", "day": True, "sunrise": "2024-06-10T05:35:00",
         "sunset": "2024-06-10T20:45:00", "source": "OpenWeatherMap",
@@ -50,9 +50,9 @@ def test_openweathermap(server):
 
 
 def test_open_meteo(server):
-    found = ask(OPEN_METEO, key=None)
-    assert found.place == "Rome, Italy" and found.condition == "snow" and found.temperature == -3.2
-    assert in_words(found, TEMPLATE, METRIC) == "Snow weather, freezing, a strong breeze, at dawn."
+    weather = ask(OPEN_METEO, key=None)
+    assert weather.place == "Rome, Italy" and weather.condition == "snow" and weather.temperature == -3.2
+    assert in_words(weather, TEMPLATE, METRIC) == "Snow weather, freezing, a strong breeze, at dawn."
     (_, asked), (_, forecast) = server.asked
     assert asked["name"] == "Rome" and asked["countryCode"] == "IT"
     assert forecast["latitude"] == "41.89" and forecast["wind_speed_unit"] == "ms"
@@ -85,8 +85,8 @@ def test_a_refusal_without_a_key_is_not_the_key_s(server):
 def test_the_key_is_taken_out_however_it_is_written(server, key):
     from urllib.parse import quote
 
-    for said in (key, quote(key), "x" * 190 + key, quote(key, safe="")):
-        server.answers[PATH[OPENWEATHERMAP]] = [(401, {"message": f"wrong: {said}"})]
+    for text in (key, quote(key), "x" * 190 + key, quote(key, safe="")):
+        server.answers[PATH[OPENWEATHERMAP]] = [(401, {"message": f"wrong: {text}"})]
         with pytest.raises(ValueError, match="refuses the key") as error:
             ask(key=key)
         assert not any(part in str(error.value) for part in (key, quote(key), key[:4]))
@@ -102,8 +102,8 @@ def test_a_day_without_sun(server):
     polar["daily"] |= {"sunrise": ["2024-12-10T00:00"], "sunset": ["2024-12-10T00:00"]}
     polar["current"]["is_day"] = 0
     server.answers["/v1/forecast"] = [(200, polar)]
-    found = ask(OPEN_METEO, "78.2, 15.6")
-    assert found.sunrise is None and in_words(found, "{time}", METRIC) == "At night"
+    weather = ask(OPEN_METEO, "78.2, 15.6")
+    assert weather.sunrise is None and in_words(weather, "{time}", METRIC) == "At night"
     dark = copy.deepcopy(OWM)
     dark["sys"] = {"country": "NO"}
     server.answers["/data/2.5/weather"] = [(200, dark)]
@@ -146,7 +146,7 @@ def test_a_limit_that_passes(server, service):
 
 @SERVICES
 @pytest.mark.parametrize(
-    "answer, said",
+    "answer, message",
     [
         ((429, {"message": "too much"}), "limit of calls is reached .429: too much"),
         ((500, b"oops"), r"answers with an error \(500\)"),
@@ -155,9 +155,9 @@ def test_a_limit_that_passes(server, service):
         ((200, OWM, {}, 1.5), "gave no answer within 0.3 s"),
     ],
 )  # fmt: skip
-def test_failures_that_may_pass(server, service, answer, said):
+def test_failures_that_may_pass(server, service, answer, message):
     server.answers[PATH[service]] = [answer]
-    with pytest.raises(Unreachable, match=f"{service} gives no weather after 3 tries: .*{said}") as error:
+    with pytest.raises(Unreachable, match=f"{service} gives no weather after 3 tries: .*{message}") as error:
         ask(service, "41.9, 12.5", timeout=0.3)
     assert len(server.asked) == 3 and KEY not in str(error.value)
 
@@ -309,11 +309,11 @@ def test_a_service_that_repeats_the_key_tells_nobody(server, key):
     forms += [html.escape(key), repr(key), json.dumps(key), json.dumps(json.dumps(key)), key.upper()]
     for form in forms:
         echo = f"for {form}"
-        said = {**OWM, "name": echo, "weather": [{**OWM["weather"][0], "description": echo}]}
-        server.answers[PATH[OPENWEATHERMAP]] = [(200, said)]
-        found = ask(key=key)
-        assert "for (key)" in re.sub("['\"\\\\]", "", found.place) and found.place == found.condition
-        assert not any(f in str(found.as_dict()) for f in forms)
+        answer = {**OWM, "name": echo, "weather": [{**OWM["weather"][0], "description": echo}]}
+        server.answers[PATH[OPENWEATHERMAP]] = [(200, answer)]
+        weather = ask(key=key)
+        assert "for (key)" in re.sub("['\"\\\\]", "", weather.place) and weather.place == weather.condition
+        assert not any(f in str(weather.as_dict()) for f in forms)
         for status in (401, 404, 429, 500):
             server.answers[PATH[OPENWEATHERMAP]] = [(status, {"message": echo})]
             with pytest.raises(ValueError, match="for .*key") as error:
@@ -363,7 +363,7 @@ def test_places(text, place):
     assert read_place(text) == place
 
 
-@pytest.mark.parametrize("text, said", [("", "is empty"), ("91, 0", "-90..90"), ("0, 181", "-180..180")])
-def test_places_that_are_none(text, said):
-    with pytest.raises(ValueError, match=said):
+@pytest.mark.parametrize("text, message", [("", "is empty"), ("91, 0", "-90..90"), ("0, 181", "-180..180")])
+def test_places_that_are_none(text, message):
+    with pytest.raises(ValueError, match=message):
         read_place(text)

@@ -130,13 +130,13 @@ YAML = {
 
 def cases():
     """(case, what reads its file, what it is expected to say): in the order they are run."""
-    for name, (_, said) in PICKLES.items():
+    for name, (_, message) in PICKLES.items():
         for reader in ("adapter", *(("whisper", "laion", "folder") if name in EVERYWHERE else ())):
-            yield f"{name}, {reader}", said
+            yield f"{name}, {reader}", message
     for reader, files in SAFETENSORS.items():
-        yield from ((f"{name}, {reader}", said) for name, (_, said) in files.items())
-    yield from ((f"{name}, folder", said) for name, (*_, said) in FOLDERS.items())
-    yield from ((f"{name}, labels", said) for name, (_, said) in YAML.items())
+        yield from ((f"{name}, {reader}", message) for name, (_, message) in files.items())
+    yield from ((f"{name}, folder", message) for name, (*_, message) in FOLDERS.items())
+    yield from ((f"{name}, labels", message) for name, (_, message) in YAML.items())
 
 
 CASES = dict(cases())
@@ -230,7 +230,7 @@ def main(root: Path) -> None:
     read["t5"](kinds["t5"])  # what is imported once is no case's
     signal.signal(signal.SIGALRM, too_long)
     made = prepared(root, kinds)
-    found = {}
+    errors = {}
     while True:
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         if (case := next(made, None)) is None:
@@ -245,8 +245,8 @@ def main(root: Path) -> None:
         except BaseException as raised:
             error = raised
         signal.alarm(0)
-        found[name] = [type(error).__name__, str(error)[:2000], len(str(error)), time.monotonic() - begun]
-    print(json.dumps(found))
+        errors[name] = [type(error).__name__, str(error)[:2000], len(str(error)), time.monotonic() - begun]
+    print(json.dumps(errors))
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from zsamb_core.files.pickle_scan import Foreign, Oversized, scan
 
 def attributed():
     """A parameter with an attribute of its own, which goes by another function."""
-    found = torch.nn.Parameter(torch.rand(2, 3))
-    found.tag = "x"
-    return found
+    parameter = torch.nn.Parameter(torch.rand(2, 3))
+    parameter.tag = "x"
+    return parameter
 
 
 def model():
@@ -71,16 +71,16 @@ def content(tensor):
 def test_what_torch_saves_is_told_and_read(tmp_path, kind, older):
     path, tree = tmp_path / "x.pt", TREES[kind]()
     torch.save(tree, path, _use_new_zipfile_serialization=not older)
-    told = dict(torch_file.flat(torch_file.described(path)))
-    assert told or kind == "a list"
+    descriptions = dict(torch_file.flat(torch_file.described(path)))
+    assert descriptions or kind == "a list"
     expected = dict(torch_file.flat(torch.load(path, weights_only=True)))
     for mapped in (False, True):
-        found = dict(torch_file.flat(torch_file.load(path, mapped)))
-        assert list(found) == list(expected) == list(told)
-        for name, tensor in found.items():
+        tensors = dict(torch_file.flat(torch_file.load(path, mapped)))
+        assert list(tensors) == list(expected) == list(descriptions)
+        for name, tensor in tensors.items():
             assert content(tensor) == content(expected[name]) and tensor.dtype == expected[name].dtype
-            assert told[name].shape == tensor.shape and told[name].whole
-            assert told[name].size == tensor.numel() * tensor.element_size()
+            assert descriptions[name].shape == tensor.shape and descriptions[name].whole
+            assert descriptions[name].size == tensor.numel() * tensor.element_size()
 
 
 @pytest.mark.parametrize("older", [False, True])
@@ -88,8 +88,8 @@ def test_few_numbers_that_are_said_to_be_many_are_told(tmp_path, older):
     path = tmp_path / "x.pt"
     tree = {"wide": torch.ones(1).expand(10**10), "own": torch.ones(3)}
     torch.save(tree, path, _use_new_zipfile_serialization=not older)
-    told = dict(torch_file.flat(torch_file.described(path)))
-    assert not told["wide"].whole and told["own"].whole
+    descriptions = dict(torch_file.flat(torch_file.described(path)))
+    assert not descriptions["wide"].whole and descriptions["own"].whole
     with pytest.raises(TypeError, match="tensors without values"):
         torch_file.weights_in(torch_file.load(path))
     many = {f"{i}": tensor for i, tensor in enumerate([torch.ones(1000)] * 5)}
@@ -138,17 +138,17 @@ def test_a_checkpoint_of_laion_s_is_read_with_the_numbers_beside_it(tmp_path):
     saved["module.text_branch.embeddings.position_ids"] = torch.arange(7)[None]
     numbers = {"epoch": np.int64(3), "best": np.float64(0.3), "rate": np.float32(1), "done": np.bool_(True)}
     torch.save({**numbers, "name": "x", "state_dict": saved}, tmp_path / "clap.pt")
-    found = read_state(tmp_path / "clap.pt")
-    assert found.keys() == state.keys() and all(torch.equal(found[n], state[n]) for n in state)
-    assert roberta_shape(tmp_path / "clap.pt", found) == {
+    weights = read_state(tmp_path / "clap.pt")
+    assert weights.keys() == state.keys() and all(torch.equal(weights[n], state[n]) for n in state)
+    assert roberta_shape(tmp_path / "clap.pt", weights) == {
         "vocab_size": 9, "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 1,
         "intermediate_size": 80, "max_position_embeddings": 7, "type_vocab_size": 1, "layer_norm_eps": 1e-5,
     }  # fmt: skip
     wrong = {"not all of it is tensors": {"state_dict": {"x": 5}}, "not all": [1, 2],
              "tensors without values": {"x": torch.ones(1).expand(9)}}  # fmt: skip
-    for said, tree in wrong.items():
+    for message, tree in wrong.items():
         torch.save(tree, tmp_path / "odd.pt")
-        with pytest.raises(ValueError, match=f"odd.pt is no CLAP checkpoint of LAION's: .*{said}"):
+        with pytest.raises(ValueError, match=f"odd.pt is no CLAP checkpoint of LAION's: .*{message}"):
             read_state(tmp_path / "odd.pt")
 
 

@@ -31,15 +31,15 @@ class Batch:
 
     def complete(self):
         """Servers' addresses by the names of the rows that are done; nothing else lies in their folders."""
-        found = {}
+        servers = {}
         for folder in sorted(self.out.iterdir()) if self.out.exists() else ():
             if not folder.is_dir() or folder.is_symlink():
                 continue
             record = json.loads((folder / "run.json").read_text())
             files = [entry["name"] for entry in (*record["files"], *record["texts"])]
             assert sorted(p.name for p in folder.iterdir()) == sorted([*files, "run.json"])
-            found[folder.name] = record["server"]
-        return found
+            servers[folder.name] = record["server"]
+        return servers
 
 
 def refuse_ugly(err):

@@ -57,10 +57,10 @@ class StrangeServer:
 
     def answer(self, what, seed, usual):
         """What is given in place of the usual answer."""
-        told = {**self.answers, **self.rows.get(seed, {})}
-        if what not in told:
+        answers = {**self.answers, **self.rows.get(seed, {})}
+        if what not in answers:
             return usual if isinstance(usual, web.Response) else web.json_response(usual)
-        answer = told[what](usual) if callable(told[what]) else told[what]
+        answer = answers[what](usual) if callable(answers[what]) else answers[what]
         if isinstance(answer, Close):
             raise ConnectionResetError
         if isinstance(answer, Raw):

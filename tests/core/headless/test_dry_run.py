@@ -42,8 +42,8 @@ def dry(tmp_path, server, capsys, monkeypatch):
         assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
         assert not (tmp_path / "output").exists()
         assert (server.sent, server.runs, server.sockets, server.asked) == ([], {}, {}, 0)
-        told = capsys.readouterr()
-        return code, told.out.splitlines(), told.err
+        console = capsys.readouterr()
+        return code, console.out.splitlines(), console.err
 
     return run
 

@@ -74,8 +74,8 @@ def test_nothing_else_is_lost_and_the_same_command_goes_on(table):
 @pytest.mark.parametrize("answer", WS.values(), ids=WS)
 def test_a_websocket_that_is_none(server, batch, answer):
     server.answers = {"ws": answer}
-    found = batch([("a", 1), ("b", 2)], server)
-    assert found.code == 1 and "0 done, 2 failed, 0 not run" in found.err and not server.runs
+    outcome = batch([("a", 1), ("b", 2)], server)
+    assert outcome.code == 1 and "0 done, 2 failed, 0 not run" in outcome.err and not server.runs
 
 
 def test_a_flood_of_other_messages_does_not_hide_that_the_run_is_gone(server, batch, monkeypatch):
@@ -89,8 +89,8 @@ def test_a_flood_of_other_messages_does_not_hide_that_the_run_is_gone(server, ba
 
     monkeypatch.setattr(server, "tell", flood)
     server.answers, start = {"history": {}}, time.monotonic()
-    found = batch([("a", 1)], server)
-    assert found.code == 1 and "the run was taken out of the server's queue" in found.err
+    outcome = batch([("a", 1)], server)
+    assert outcome.code == 1 and "the run was taken out of the server's queue" in outcome.err
     assert time.monotonic() - start < 10
 
 
@@ -109,8 +109,8 @@ def test_a_queue_that_is_none(server, batch):
     server.messages = {1: [None]}
     for answer in ({"a": 5}, {"a": [5]}, [], 5, "x", Raw(HTML), Raw(DEEP)):
         server.answers = {"queue": answer}
-        found = batch([("a", 1)], server)
-        assert found.code == 1 and "/queue answers" in found.err
+        outcome = batch([("a", 1)], server)
+        assert outcome.code == 1 and "/queue answers" in outcome.err
 
 
 @pytest.mark.parametrize("what", ["stats", "info"])
@@ -119,28 +119,28 @@ def test_a_server_that_is_none_is_left_out(servers, server, batch, what, answer)
     """Alone, there is no server; beside another, that one does the rows."""
     one, two = servers
     server.answers, rows = {what: answer}, [("a", 1), ("b", 2)]
-    found = batch(rows, one)
+    outcome = batch(rows, one)
     if isinstance(answer, dict):  # an object is all that is asked of its state, or it has no such node
-        assert found.code == {"stats": 0, "info": 2}[what]
+        assert outcome.code == {"stats": 0, "info": 2}[what]
         return
-    assert found.code == 3 and found.err.startswith(one.url) and not found.out and not found.complete
-    found = batch(rows, one, two)
-    assert found.code == 0 and found.err.startswith(one.url)
-    assert "going on without 1 of 2 servers" in found.err
-    assert found.complete == dict.fromkeys(["a", "b"], two.url)
+    assert outcome.code == 3 and outcome.err.startswith(one.url) and not outcome.out and not outcome.complete
+    outcome = batch(rows, one, two)
+    assert outcome.code == 0 and outcome.err.startswith(one.url)
+    assert "going on without 1 of 2 servers" in outcome.err
+    assert outcome.complete == dict.fromkeys(["a", "b"], two.url)
 
 
 @pytest.mark.parametrize("about", STRANGE_INFO.values(), ids=STRANGE_INFO)
 def test_strange_words_about_a_node(server, batch, about):
     """What cannot be checked is not; what is no word about a node leaves the server out."""
     server.answers = {"info": lambda usual: dict.fromkeys(usual, about)}
-    found = batch([("a", 1)], server)
+    outcome = batch([("a", 1)], server)
     if about is None:
-        assert found.code == 2 and "has no class" in found.err
+        assert outcome.code == 2 and "has no class" in outcome.err
     elif not isinstance(about, dict):
-        assert found.code == 3 and "/object_info/KSampler answers" in found.err
+        assert outcome.code == 3 and "/object_info/KSampler answers" in outcome.err
     else:
-        assert found.code == 0 and list(found.complete) == ["a"]
+        assert outcome.code == 0 and list(outcome.complete) == ["a"]
 
 
 def test_bodies_without_end_are_cut(server, batch, monkeypatch):
@@ -149,8 +149,8 @@ def test_bodies_without_end_are_cut(server, batch, monkeypatch):
     packed = gzip.compress(b"[" + b"1," * (4 << 20) + b"1]")
     for what in ("prompt", "history", "upload", "view"):
         server.answers = {what: Raw(packed, headers={"Content-Encoding": "gzip"})}
-        found = batch([("a", 1)], server)
-        assert found.code == 1 and "more than 1 MB" in found.err, (what, found.err)
+        outcome = batch([("a", 1)], server)
+        assert outcome.code == 1 and "more than 1 MB" in outcome.err, (what, outcome.err)
 
 
 def test_odd_is_a_value_error():

@@ -46,8 +46,8 @@ def test_each_name_sets_its_input_and_no_other(path):
 def test_what_is_said_of_each(tmp_path, capsys):
     (tmp_path / "flow.json").write_text(json.dumps(ODD))
     assert cli.main(["inputs", str(tmp_path / "flow.json")]) == 0
-    told = capsys.readouterr()
-    assert told.out.splitlines() == [
+    console = capsys.readouterr()
+    assert console.out.splitlines() == [
         "node 1: Style \u9ce5\\x1b[2J, class Load",
         '  1.image  string   "a.png"  (a picture: --image 1=FILE sends one)',
         "node 1.0: Dots, class A",
@@ -62,7 +62,7 @@ def test_what_is_said_of_each(tmp_path, capsys):
         '  2.object  object   {"a": 1}',
         '  2.text    string   "two  blanks\\nline"',
     ]
-    assert "zsamb run --set NAME=VALUE" in told.err
+    assert "zsamb run --set NAME=VALUE" in console.err
 
 
 def test_a_class_is_no_name():
@@ -74,20 +74,20 @@ def test_a_class_is_no_name():
 def test_a_workflow_without_any(tmp_path, capsys):
     (tmp_path / "flow.json").write_text(json.dumps({"3": ODD["3"], "1": {"class_type": "X", "inputs": {}}}))
     assert cli.main(["inputs", str(tmp_path / "flow.json")]) == 0
-    told = capsys.readouterr()
-    assert told.out.strip() == "" and "No input of this workflow can be set" in told.err
+    console = capsys.readouterr()
+    assert console.out.strip() == "" and "No input of this workflow can be set" in console.err
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("{", "not a JSON file"),
         ('{"nodes": []}', "File > Export (API)"),
         ("[]", "expected an object of nodes"),
     ],
 )
-def test_what_is_no_workflow(tmp_path, capsys, content, said):
+def test_what_is_no_workflow(tmp_path, capsys, content, message):
     (tmp_path / "flow.json").write_text(content)
     assert cli.main(["inputs", str(tmp_path / "flow.json")]) == 2
-    told = capsys.readouterr()
-    assert told.out == "" and told.err.startswith("zsamb inputs: ") and said in told.err
+    console = capsys.readouterr()
+    assert console.out == "" and console.err.startswith("zsamb inputs: ") and message in console.err

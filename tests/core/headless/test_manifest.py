@@ -78,7 +78,7 @@ def test_every_bad_row_is_named_and_none_is_run(tmp_path, picture):
 
 
 @pytest.mark.parametrize(
-    "text, said",
+    "text, message",
     [
         ("name,seed\na,1\n", "columns .'name', 'seed'., expected one named 'output'"),
         ("output;seed\na;1\n", "expected one named 'output' among them, with commas"),
@@ -94,17 +94,17 @@ def test_every_bad_row_is_named_and_none_is_run(tmp_path, picture):
         ('output,prompts\na,"b\n', "cannot be read"),
     ],
 )
-def test_tables_that_are_not_manifests(tmp_path, text, said):
+def test_tables_that_are_not_manifests(tmp_path, text, message):
     path = write(tmp_path, text)
-    if said is None:
+    if message is None:
         assert len(read_manifest(path)) == 1
         return
-    with pytest.raises(ManifestError, match=said):
+    with pytest.raises(ManifestError, match=message):
         read_manifest(path)
 
 
 @pytest.mark.parametrize(
-    "line, said",
+    "line, message",
     [
         ("{", r"row 2 \(line 2\): not JSON"),
         ("[1]", "not an object"),
@@ -116,8 +116,8 @@ def test_tables_that_are_not_manifests(tmp_path, text, said):
         ('{"output": "b", "seed": ' + "9" * 5000 + "}", "not JSON"),
     ],
 )
-def test_lines_that_are_not_rows(tmp_path, line, said):
-    with pytest.raises(ManifestError, match=said):
+def test_lines_that_are_not_rows(tmp_path, line, message):
+    with pytest.raises(ManifestError, match=message):
         read_manifest(write(tmp_path, f'{{"output": "a"}}\n{line}\n', "rows.jsonl"))
 
 
@@ -218,7 +218,7 @@ def test_pictures_that_are_none_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "values, said",
+    "values, message",
     [
         ({"seed": 10**4000}, r"seed is 10+ \.\.\. 0+, expected a number such as 1"),
         ({"seed": "9" * 4000}, r"seed is '9+ \.\.\. 9+', expected a number such as 1"),
@@ -230,9 +230,9 @@ def test_pictures_that_are_none_are_named(tmp_path):
         ({"Prompts\ud800.seed": 1}, "no node of the workflow has the id or title"),
     ],
 )
-def test_values_that_no_server_takes(tmp_path, values, said):
+def test_values_that_no_server_takes(tmp_path, values, message):
     path = write(tmp_path, json.dumps({"output": "a", **values}), "rows.jsonl")
-    with pytest.raises(ManifestError, match=said):
+    with pytest.raises(ManifestError, match=message):
         prepare_rows(path, WORKFLOW, tmp_path, [], {})
 
 
@@ -252,7 +252,7 @@ def test_other_files_are_no_manifests(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "extra, said",
+    "extra, message",
     [
         (["--set", "sede=1"], "no node of the workflow has an input of this name. Did you mean 'seed'"),
         (["--set", "seed"], "--set 'seed': expected INPUT=VALUE"),
@@ -266,9 +266,9 @@ def test_other_files_are_no_manifests(tmp_path):
         (["--manifest", "rows.txt"], "a .csv or a .jsonl file"),
     ],
 )
-def test_the_command_refuses_wrong_inputs_without_a_server(tmp_path, monkeypatch, capsys, extra, said):
+def test_the_command_refuses_wrong_inputs_without_a_server(tmp_path, monkeypatch, capsys, extra, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "w.json").write_text(json.dumps(WORKFLOW))
     code = cli.main(["run", "w.json", *extra])
-    told = capsys.readouterr()
-    assert code == 2 and said in told.err and "s3cret" not in told.err and told.out == ""
+    console = capsys.readouterr()
+    assert code == 2 and message in console.err and "s3cret" not in console.err and console.out == ""

@@ -30,11 +30,11 @@ from zsamb_core.headless.claim import claimed
 def test_a_server_where_row_after_row_fails_costs_no_row(servers, server, batch, what, answer):
     one, two = servers
     one.answers = {what: answer}
-    found = batch([(f"row{i}", i) for i in range(20)], one, two)
-    assert found.code == 0 and "20 done, 0 failed, 0 not run" in found.err, found.err
-    assert set(found.complete.values()) == {two.url} and len(found.complete) == 20
-    assert found.err.count(f"{one.url} is left out: 3 rows in a row failed there") == 1, found.err
-    assert found.err.count(f"goes to another server, {one.url} says: ") == 3, found.err
+    outcome = batch([(f"row{i}", i) for i in range(20)], one, two)
+    assert outcome.code == 0 and "20 done, 0 failed, 0 not run" in outcome.err, outcome.err
+    assert set(outcome.complete.values()) == {two.url} and len(outcome.complete) == 20
+    assert outcome.err.count(f"{one.url} is left out: 3 rows in a row failed there") == 1, outcome.err
+    assert outcome.err.count(f"goes to another server, {one.url} says: ") == 3, outcome.err
 
 
 def test_rows_that_are_bad_themselves_leave_no_server_out(servers, server, batch):
@@ -48,9 +48,9 @@ def test_rows_that_are_bad_themselves_leave_no_server_out(servers, server, batch
     for each in servers:
         each.rows = {i: {"prompt": Raw(b'{"error": {"message": "no such seed"}}', 400)} for i in range(12)}
         each.rows[12] = {"prompt": once}
-    found = batch([(f"row{i}", i) for i in range(20)], *servers)
-    assert found.code == 1 and "8 done, 12 failed, 0 not run" in found.err and len(found.complete) == 8
-    assert found.err.count("failed: no such seed") == 12 and "left out" not in found.err
+    outcome = batch([(f"row{i}", i) for i in range(20)], *servers)
+    assert outcome.code == 1 and "8 done, 12 failed, 0 not run" in outcome.err and len(outcome.complete) == 8
+    assert outcome.err.count("failed: no such seed") == 12 and "left out" not in outcome.err
     assert all(sorted(each.runs.values())[:13] == list(range(13)) for each in servers)
 
 
@@ -67,50 +67,50 @@ def test_servers_that_wait_for_each_other_s_word_do_not_wait_for_ever(servers, s
     monkeypatch.setattr(client.Client, "upload", upload_once)
     for each in servers:
         each.rows = {i: {"prompt": Raw(status=500)} for i in range(12)}
-    found = batch([(f"row{i}", i) for i in range(20)], *servers)
-    assert found.code == 1 and "8 done, 12 failed, 0 not run" in found.err
+    outcome = batch([(f"row{i}", i) for i in range(20)], *servers)
+    assert outcome.code == 1 and "8 done, 12 failed, 0 not run" in outcome.err
 
 
 def test_only_failures_in_a_row_count_against_a_server():
     one, two = (client.Client(f"http://127.0.0.1:{port}") for port in (1, 2))
     jobs = [SimpleNamespace(name=f"row{i}", place="") for i in range(2 * pool.STREAK + 2)]
-    found = pool.Pool([], [one, two], resume=False)
+    server_pool = pool.Pool([], [one, two], resume=False)
     for refused, done in zip(jobs[::2], jobs[1::2], strict=True):
-        found._refuse(refused, one, "no memory")
-        found._clear(done, one)
-        found._clear(refused, two)
-    assert found.alive == [one, two]
+        server_pool._refuse(refused, one, "no memory")
+        server_pool._clear(done, one)
+        server_pool._clear(refused, two)
+    assert server_pool.alive == [one, two]
     for job in jobs[: pool.STREAK]:
-        found._refuse(job, one, "no memory")
-    found._clear(jobs[0], two)
-    assert found.alive == [two]
+        server_pool._refuse(job, one, "no memory")
+    server_pool._clear(jobs[0], two)
+    assert server_pool.alive == [two]
 
 
 def test_a_row_that_two_servers_were_lost_under_is_given_to_no_third():
     clients = [client.Client(f"http://127.0.0.1:{port}") for port in (1, 2, 3)]
-    job, found = SimpleNamespace(name="row", place=""), pool.Pool([], clients, resume=False)
-    found._lost(job, clients[0], client.Unreachable("gone"))
-    assert list(found.waiting) == [job] and not found.failed
-    found.waiting.clear()
-    found._lost(job, clients[1], client.Unreachable("gone"))
-    assert not found.waiting and found.failed == ["row"] and found.alive == clients[2:]
+    job, server_pool = SimpleNamespace(name="row", place=""), pool.Pool([], clients, resume=False)
+    server_pool._lost(job, clients[0], client.Unreachable("gone"))
+    assert list(server_pool.waiting) == [job] and not server_pool.failed
+    server_pool.waiting.clear()
+    server_pool._lost(job, clients[1], client.Unreachable("gone"))
+    assert not server_pool.waiting and server_pool.failed == ["row"] and server_pool.alive == clients[2:]
 
 
 def test_the_last_server_is_not_left_out(servers, server, batch):
     for each in servers:
         each.answers = {"prompt": Raw(b"Internal Server Error", 500)}
-    for given in (servers[:1], servers):
-        found = batch([(f"row{i}", i) for i in range(8)], *given)
-        assert found.code == 1 and "0 done, 8 failed, 0 not run" in found.err
-        assert "is left out" not in found.err
-        assert len(re.findall(r"^row\d .* failed: ", found.err, re.M)) == 8
+    for group in (servers[:1], servers):
+        outcome = batch([(f"row{i}", i) for i in range(8)], *group)
+        assert outcome.code == 1 and "0 done, 8 failed, 0 not run" in outcome.err
+        assert "is left out" not in outcome.err
+        assert len(re.findall(r"^row\d .* failed: ", outcome.err, re.M)) == 8
 
 
 def test_a_run_that_somebody_stopped_is_not_given_to_another(servers, server, batch):
     for each in servers:
         each.answers = {"history": of_run(status={"messages": [["execution_interrupted", {}]]})}
-    found = batch([("a", 1)], *servers)
-    assert found.code == 1 and "failed: the run was interrupted on the server" in found.err
+    outcome = batch([("a", 1)], *servers)
+    assert outcome.code == 1 and "failed: the run was interrupted on the server" in outcome.err
     assert sum(len(each.runs) for each in servers) == 1
 
 
@@ -119,9 +119,9 @@ def test_a_folder_that_cannot_be_written_fails_its_row_alone_and_before_it_runs(
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out" / "file").write_text("kept")
     (tmp_path / "out" / "link").symlink_to(tmp_path / "elsewhere")
-    found = batch([("first", 1), ("link", 5), ("file", 2), ("n" * 300, 3), ("last", 4)], server)
-    assert found.code == 1 and "2 done, 3 failed, 0 not run" in found.err
-    assert "link is a link, expected a folder in --out" in found.err and "name too long" in found.err
+    outcome = batch([("first", 1), ("link", 5), ("file", 2), ("n" * 300, 3), ("last", 4)], server)
+    assert outcome.code == 1 and "2 done, 3 failed, 0 not run" in outcome.err
+    assert "link is a link, expected a folder in --out" in outcome.err and "name too long" in outcome.err
     assert sorted(server.runs.values()) == [1, 4] and not list((tmp_path / "elsewhere").iterdir())
     assert (tmp_path / "out" / "file").read_text() == "kept"
 
@@ -135,8 +135,8 @@ def test_a_picture_that_is_gone_fails_its_row_alone(server, batch, tmp_path, mon
         return jobs
 
     monkeypatch.setattr(run, "prepare_rows", gone)
-    found = batch([("a", 1), ("b", 2), ("c", 3)], server)
-    assert found.code == 1 and "2.png" in found.err and "2 done, 1 failed" in found.err
+    outcome = batch([("a", 1), ("b", 2), ("c", 3)], server)
+    assert outcome.code == 1 and "2.png" in outcome.err and "2 done, 1 failed" in outcome.err
 
 
 def test_a_full_disk_stops_the_batch(server, batch, monkeypatch):
@@ -146,8 +146,8 @@ def test_a_full_disk_stops_the_batch(server, batch, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(pool, "keep", full)
-    found = batch([("a", 1), ("b", 2), ("c", 3)], server)
-    assert found.code == 1 and "stopped: " in found.err and len(server.runs) == 1
+    outcome = batch([("a", 1), ("b", 2), ("c", 3)], server)
+    assert outcome.code == 1 and "stopped: " in outcome.err and len(server.runs) == 1
 
 
 def test_two_runs_share_one_folder(servers, server, tmp_path):

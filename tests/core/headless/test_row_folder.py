@@ -35,9 +35,9 @@ def job(tmp_path, values=(), pictures={}):
     return prepare(WORKFLOW, "cat", "row 1", tmp_path / "out" / "cat", list(values), pictures)
 
 
-def files(*found, node="7"):
+def files(*entries, node="7"):
     """(output, content) of (name, content), or (name, content, node)."""
-    return [(Output(n[0] if n else node, "images", name, "", "output"), c) for name, c, *n in found]
+    return [(Output(n[0] if n else node, "images", name, "", "output"), c) for name, c, *n in entries]
 
 
 def listing(folder):
@@ -81,11 +81,11 @@ def test_the_record_s_fields_and_the_fingerprint_stay(tmp_path):
 
 def test_files_of_several_nodes_say_which(tmp_path):
     mine = job(tmp_path)
-    found = files(
+    outputs = files(
         ("aligned_00001_.png", b"a"), ("aligned_00002_.png", b"b"), ("\u732b_00001_.PNG", b"c", "8"),
         ("00001_.mp4", b"d", "77"),
     )  # fmt: skip
-    paths, _ = keep(mine, "", found)
+    paths, _ = keep(mine, "", outputs)
     assert [p.name for p in paths] == [
         "001_Save-aligned_aligned.png", "002_Save-aligned_aligned.png", "003_SaveImage_\u732b.png",
         "004_node-77_00001.mp4",
@@ -133,8 +133,8 @@ STRANGE = [
 def test_strange_names_of_files_stay_in_the_folder(tmp_path, name, several):
     mine = job(tmp_path)
     mine.workflow["8"]["_meta"] = {"title": name}
-    found = files((name, b"a", "8"), ("x.png", b"b", "7" if several else "8"))
-    paths, _ = keep(mine, "", found, [Text("8", "said")])
+    outputs = files((name, b"a", "8"), ("x.png", b"b", "7" if several else "8"))
+    paths, _ = keep(mine, "", outputs, [Text("8", "said")])
     assert is_done(mine) and len(listing(mine.folder)) == 4
     for path in mine.folder.iterdir():
         assert names.is_folder_name(path.name) and len(path.name.encode()) < 220

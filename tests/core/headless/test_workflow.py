@@ -41,7 +41,7 @@ def test_an_address_is_an_id_a_title_or_a_name():
 
 
 @pytest.mark.parametrize(
-    "address, said",
+    "address, message",
     [
         ("sede", "sede: no node .* has an input of this name. Did you mean 'seed'"),
         ("1.sede", r"node 1 \(Sampler\) has no input 'sede'. Did you mean 'seed'\? It has seed, cfg"),
@@ -51,8 +51,8 @@ def test_an_address_is_an_id_a_title_or_a_name():
         ("Style.image", "nodes 3, 4 all have this title; give the id"),
     ],
 )
-def test_addresses_that_fit_nothing(address, said):
-    with pytest.raises(WorkflowError, match=said):
+def test_addresses_that_fit_nothing(address, message):
+    with pytest.raises(WorkflowError, match=message):
         set_input(REFERENCE, address, "1")
 
 
@@ -61,8 +61,8 @@ def test_values_take_the_kind_of_those_before_them():
 
     def after(address, new):
         node, name = find_inputs(REFERENCE, address)[0]
-        found = value(set_input(REFERENCE, address, new), node, name)
-        return found, type(found)
+        new_value = value(set_input(REFERENCE, address, new), node, name)
+        return new_value, type(new_value)
 
     assert after("1.seed", "18446744073709551615") == (2**64 - 1, int)
     assert after("1.seed", "1E+9") == (10**9, int)
@@ -103,7 +103,7 @@ def test_titles():
 
 
 @pytest.mark.parametrize(
-    "content, said",
+    "content, message",
     [
         ('{"nodes": [], "links": []}', "as the canvas saves it.*Export"),
         ('{"1": {"inputs": {}}}', "node '1' lacks class_type"),
@@ -113,10 +113,10 @@ def test_titles():
         ("{", "not a JSON file"),
     ],
 )
-def test_files_that_are_no_api_workflow(tmp_path, content, said):
+def test_files_that_are_no_api_workflow(tmp_path, content, message):
     path = tmp_path / "w.json"
     path.write_text(content)
-    with pytest.raises(WorkflowError, match=said):
+    with pytest.raises(WorkflowError, match=message):
         read_workflow(path)
     with pytest.raises(WorkflowError, match="absent.json"):
         read_workflow(tmp_path / "absent.json")
@@ -134,19 +134,19 @@ def test_what_a_server_would_refuse_is_known_before():
     }
     info = {c: {"input": ranged} for c in ("Sampler", "Patch", "LoadImage", "Scale")}
 
-    def said(*changes):
+    def check(*changes):
         changed, inputs = REFERENCE, []
         for address, new in changes:
             inputs += find_inputs(changed, address)
             changed = set_input(changed, address, new)
         return check_inputs(changed, inputs, info)
 
-    assert said(("seed", 3), ("strength", 0.5), ("name", "ddim"), ("3.image", "x.png"), ("cfg", 99)) == []
-    assert said(("3.image", "clips/x.png")) == [] == said(("3.image", "x_1.png [output]"))
-    assert "'y.png', which is no file in the server's input folder" in said(("3.image", "y.png"))[0]
-    (wrong,) = said(("2.strength", 7))
+    assert check(("seed", 3), ("strength", 0.5), ("name", "ddim"), ("3.image", "x.png"), ("cfg", 99)) == []
+    assert check(("3.image", "clips/x.png")) == [] == check(("3.image", "x_1.png [output]"))
+    assert "'y.png', which is no file in the server's input folder" in check(("3.image", "y.png"))[0]
+    (wrong,) = check(("2.strength", 7))
     assert wrong == "strength of node 2 (v1.5 patch) is 7, expected at most 1.0"
-    assert len(said(("seed", 10))) == 2 and "is -1, expected at least 0" in said(("1.seed", -1))[0]
-    assert "expected a whole number" in said(("1.seed", "0.5"))[0]
-    assert "'dddim', expected one of ddim" in said(("name", "dddim"))[0]
+    assert len(check(("seed", 10))) == 2 and "is -1, expected at least 0" in check(("1.seed", -1))[0]
+    assert "expected a whole number" in check(("1.seed", "0.5"))[0]
+    assert "'dddim', expected one of ddim" in check(("name", "dddim"))[0]
     assert "no class 'Scale'" in check_inputs(REFERENCE, [], {**info, "Scale": None})[0]

@@ -40,7 +40,7 @@ MAKERS = {"base": base, "plus": plus}
 def as_trained(state):
     """As training checkpoints name them, with the rest of the model beside."""
     names = {"image_proj": "image_proj_model", "ip_adapter": "adapter_modules"}
-    tensors = {f"{names[part]}.{name}": t for part, found in state.items() for name, t in found.items()}
+    tensors = {f"{names[part]}.{name}": t for part, weights in state.items() for name, t in weights.items()}
     return tensors | {"unet.conv_in.weight": torch.ones(2, 2), "unet.step": torch.tensor(7)}
 
 

@@ -137,8 +137,8 @@ def test_tensors_that_are_not_what_they_seem(tmp_path):
     state = base()
     state["ip_adapter"] = {n: torch.nn.Parameter(t) for n, t in state["ip_adapter"].items()}
     zipped(state, tmp_path / "x.bin")
-    found = keys_and_values(open_adapter(tmp_path / "x.bin"), torch.ones(1, WIDTH), [1])
-    assert not found[1][0].requires_grad
+    pairs = keys_and_values(open_adapter(tmp_path / "x.bin"), torch.ones(1, WIDTH), [1])
+    assert not pairs[1][0].requires_grad
     state = base()
     state["ip_adapter"] |= {f"0{n}": 2 * t for n, t in state["ip_adapter"].items()}
     zipped(state, tmp_path / "x.bin")

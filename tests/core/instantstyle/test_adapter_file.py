@@ -71,14 +71,14 @@ def test_a_file_of_few_layers_is_an_adapter_too(tmp_path):
 )
 @pytest.mark.parametrize("kind", MAKERS)
 def test_every_precision_is_read_as_fp32(tmp_path, kind, container, dtype):
-    state = {part: {n: t.to(dtype) for n, t in found.items()} for part, found in MAKERS[kind]().items()}
+    state = {part: {n: t.to(dtype) for n, t in weights.items()} for part, weights in MAKERS[kind]().items()}
     projector, projected = read_all(open_adapter(write(tmp_path, state, container)))
     for name, tensor in state["image_proj"].items():
         assert projector[name].dtype == torch.float32 and projector[name].isfinite().all()
         assert torch.equal(projector[name], tensor.float())
     for n, pair in projected.items():
-        for p, found in zip("kv", pair, strict=True):
-            assert torch.equal(found, state["ip_adapter"][f"{n}.to_{p}_ip.weight"].float().T)
+        for p, matrix in zip("kv", pair, strict=True):
+            assert torch.equal(matrix, state["ip_adapter"][f"{n}.to_{p}_ip.weight"].float().T)
 
 
 def test_the_name_says_nothing(tmp_path):

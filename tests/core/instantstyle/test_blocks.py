@@ -52,8 +52,8 @@ def by_block(weights):
     blocks = {}
     for layer, weight in weights.items():
         blocks.setdefault(layer[:2], set()).add(weight)
-    assert all(len(found) == 1 for found in blocks.values())
-    return {block: found.pop() for block, found in blocks.items()}
+    assert all(len(values) == 1 for values in blocks.values())
+    return {block: values.pop() for block, values in blocks.items()}
 
 
 SDXL_PRESETS = {
@@ -173,24 +173,24 @@ def test_random_text_is_read_or_refused():
         if rng.random() < 0.5:
             text = "output 1" + text + "= 1"
         try:
-            found = parse_weights(text)
+            weights = parse_weights(text)
         except ValueError:
             continue
-        assert all(-10 <= weight <= 10 for weight in found.values())
+        assert all(-10 <= weight <= 10 for weight in weights.values())
         try:
-            layer_weights(found, SDXL)
+            layer_weights(weights, SDXL)
         except ValueError:
             continue
 
 
 def test_a_layers_own_weight_counts_before_its_blocks():
-    found = layer_weights(
+    weights = layer_weights(
         parse_weights("output 1.0-4 = 0.5, output 1 = 1, output 1.9 = 0, input 4 = -2"), SDXL
     )
     expected = {("output", 1, i): 0.5 if i < 5 else 1.0 for i in range(9)}
-    assert found == expected | {("input", 4, 0): -2, ("input", 4, 1): -2}
+    assert weights == expected | {("input", 4, 0): -2, ("input", 4, 1): -2}
     # In the order of the model.
-    assert list(found) == [layer for layer in SDXL if layer in found]
+    assert list(weights) == [layer for layer in SDXL if layer in weights]
 
 
 def test_zeros_are_left_out_even_where_the_model_has_nothing():

@@ -32,8 +32,8 @@ def test_projecting_out_by_hand():
     """(3, 4) along (1, 1) is 3.5 of it; along (2, 0) the first element goes, whatever the length."""
     embeds = rows([[3, 4], [1, -1], [2, 2]])
 
-    def check(found, expected):
-        torch.testing.assert_close(found, rows(expected), rtol=0, atol=1e-15)
+    def check(rest, expected):
+        torch.testing.assert_close(rest, rows(expected), rtol=0, atol=1e-15)
 
     check(project_out(embeds, rows([1, 1])), [[-0.5, 0.5], [1, -1], [0, 0]])
     check(project_out(embeds, rows([2, 0])), [[0, 4], [0, -1], [0, 2]])
@@ -43,16 +43,14 @@ def test_projecting_out_by_hand():
 @pytest.mark.parametrize("length", [1e-3, 1, 100])
 def test_nothing_is_left_along_the_content(length):
     embeds, content = randn(5, 1024), length * randn(1024, seed=1)
-    found = project_out(embeds, content)
+    rest = project_out(embeds, content)
     direction = content / content.norm()
-    assert (found @ direction).abs().max() < 1e-4 * embeds.norm(dim=1).max()
-    torch.testing.assert_close(project_out(found, content), found, rtol=1e-4, atol=1e-5)
+    assert (rest @ direction).abs().max() < 1e-4 * embeds.norm(dim=1).max()
+    torch.testing.assert_close(project_out(rest, content), rest, rtol=1e-4, atol=1e-5)
     # Only the length along the content is lost.
-    lost = (embeds - found) @ direction
-    torch.testing.assert_close(
-        embeds.norm(dim=1) ** 2, found.norm(dim=1) ** 2 + lost**2, rtol=1e-4, atol=1e-3
-    )
-    torch.testing.assert_close(project_out(embeds, -3 * content), found, rtol=1e-4, atol=1e-4)
+    lost = (embeds - rest) @ direction
+    torch.testing.assert_close(embeds.norm(dim=1) ** 2, rest.norm(dim=1) ** 2 + lost**2, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(project_out(embeds, -3 * content), rest, rtol=1e-4, atol=1e-4)
 
 
 def test_orthogonal_embeddings_stay():
@@ -71,8 +69,8 @@ def test_masking_by_hand():
 
 def test_masking_touches_nothing_else():
     embeds, content = randn(6, 64), randn(64, seed=1)
-    found = mask_content(embeds, content)
-    for before, after in zip(embeds, found, strict=True):
+    rest = mask_content(embeds, content)
+    for before, after in zip(embeds, rest, strict=True):
         products = before * content
         masked = after != before
         assert 0 < masked.sum() < 64 and (after[masked] == 0).all()
@@ -131,11 +129,11 @@ def test_every_way_is_finite_and_leaves_its_inputs_alone(way):
     embeds, content = randn(3, 16), randn(16, seed=1)
     embeds[1] = 0
     before = embeds.clone(), content.clone()
-    found = WAYS[way](embeds, content)
-    assert found.isfinite().all() and found.shape == embeds.shape and found.dtype == embeds.dtype
+    rest = WAYS[way](embeds, content)
+    assert rest.isfinite().all() and rest.shape == embeds.shape and rest.dtype == embeds.dtype
     assert torch.equal(embeds, before[0]) and torch.equal(content, before[1])
     if way != "subtract":
-        assert not found[1].any()
+        assert not rest[1].any()
 
 
 @pytest.mark.parametrize("way", WAYS)

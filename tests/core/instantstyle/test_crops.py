@@ -22,14 +22,14 @@ def numbered(n, h, w):
 @pytest.mark.parametrize(("h", "w"), SIZES)
 def test_a_padded_picture_is_in_the_middle(h, w):
     images = numbered(2, h, w) + 1
-    found = pad_to_square(images, COLOR)
+    squares = pad_to_square(images, COLOR)
     side = max(h, w)
-    assert found.shape == (2, side, side, 3)
+    assert squares.shape == (2, side, side, 3)
     top, left = (side - h) // 2, (side - w) // 2
-    assert torch.equal(found[:, top : top + h, left : left + w], images)
+    assert torch.equal(squares[:, top : top + h, left : left + w], images)
     around = torch.ones(side, side, dtype=torch.bool)
     around[top : top + h, left : left + w] = False
-    assert (found[:, around] == torch.tensor(COLOR)).all() and int(around.sum()) == side * side - h * w
+    assert (squares[:, around] == torch.tensor(COLOR)).all() and int(around.sum()) == side * side - h * w
 
 
 def test_the_middle_by_hand():
@@ -52,12 +52,12 @@ def test_padding_leaves_squares_and_its_input_alone():
 @pytest.mark.parametrize(("h", "w"), SIZES)
 def test_tiles_cover_the_picture(h, w):
     images = numbered(1, h, w)
-    found = tiles(images)
+    parts = tiles(images)
     side = math.ceil(min(h, w) / 2)
-    assert found.shape[1:] == (side, side, 3)
-    assert torch.equal(found.unique(), images.flatten())
+    assert parts.shape[1:] == (side, side, 3)
+    assert torch.equal(parts.unique(), images.flatten())
     # Every tile is a piece of the picture: pixels beside each other there are so in it.
-    assert (found[:, :, 1:] - found[:, :, :-1] == 3).all() and (found[:, 1:] - found[:, :-1] == 3 * w).all()
+    assert (parts[:, :, 1:] - parts[:, :, :-1] == 3).all() and (parts[:, 1:] - parts[:, :-1] == 3 * w).all()
 
 
 @pytest.mark.parametrize(
@@ -74,13 +74,13 @@ def test_as_few_tiles_as_cover(h, w, count):
 
 def test_tiles_go_by_picture_then_row_then_column():
     images = numbered(3, 4, 8)
-    found = tiles(images)
-    assert len(found) == 24
+    parts = tiles(images)
+    assert len(parts) == 24
     corners = [image[top, left, 0] for image in images for top in (0, 2) for left in (0, 2, 4, 6)]
-    assert torch.equal(found[:, 0, 0, 0], torch.stack(corners))
+    assert torch.equal(parts[:, 0, 0, 0], torch.stack(corners))
 
 
 def test_tiles_are_at_even_distances():
     """Of side 4 over 14: four, at 0, 10/3, 20/3 and 10, rounded."""
-    found = tiles(numbered(1, 8, 14))
-    assert [int(t) // 3 % 14 for t in found[:4, 0, 0, 0]] == [0, 3, 7, 10]
+    parts = tiles(numbered(1, 8, 14))
+    assert [int(t) // 3 % 14 for t in parts[:4, 0, 0, 0]] == [0, 3, 7, 10]

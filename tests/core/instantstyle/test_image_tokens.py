@@ -42,17 +42,17 @@ def embeds(n=1, weights=None, seed=0, encoder=ENCODER, length=3, **more):
     )
 
 
-def of(images, kept, weights):
+def of(images, rows, weights):
     """Some of the images, in that order."""
-    return StyleEmbeds(images.encoder, images.pooled[kept], images.hidden[kept], images.blank, tuple(weights))
+    return StyleEmbeds(images.encoder, images.pooled[rows], images.hidden[rows], images.blank, tuple(weights))
 
 
 def make(tmp_path, kind="base", structure=STRUCTURE, features=None, width=WIDTH, only=None):
     features = features or (POOLED if kind == "base" else HIDDEN)
     state = adapter_state(structure, width, kind, features)
     if only is not None:
-        kept = {n: t for n, t in state["ip_adapter"].items() if int(n.split(".")[0]) in only}
-        state["ip_adapter"] = kept
+        weights = {n: t for n, t in state["ip_adapter"].items() if int(n.split(".")[0]) in only}
+        state["ip_adapter"] = weights
     return open_adapter(saved(state, tmp_path / f"{kind}.safetensors")), state
 
 
@@ -67,9 +67,9 @@ def test_projection_is_a_layer_norm_of_a_linear_map():
         "norm.weight": torch.tensor([2.0, 3]),
         "norm.bias": torch.tensor([0.5, -1]),
     }
-    found = project(state, torch.tensor([[1.0, 1.0]]))
+    tokens = project(state, torch.tensor([[1.0, 1.0]]))
     expected = torch.tensor([[[-2 + 0.5, 3 - 1], [2 + 0.5, -3 - 1]]])
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(tokens, expected, rtol=1e-4, atol=1e-4)
 
 
 def layer_norm(x, weight, bias):
@@ -90,25 +90,25 @@ def test_projection_is_the_one_written_out(tmp_path):
     adapter, state = make(tmp_path)
     p = {n: t.double().tolist() for n, t in state["image_proj"].items()}
     images = randn(2, POOLED)
-    found = project(adapter.read_projector(), images)
-    assert found.shape == (2, 4, WIDTH)
+    tokens = project(adapter.read_projector(), images)
+    assert tokens.shape == (2, 4, WIDTH)
     for i, e in enumerate(images.double().tolist()):
         flat = add(matvec(p["proj.weight"], e), p["proj.bias"])
         for t in range(4):
             expected = layer_norm(flat[WIDTH * t : WIDTH * (t + 1)], p["norm.weight"], p["norm.bias"])
             torch.testing.assert_close(
-                found[i, t].double(), torch.tensor(expected).double(), rtol=1e-4, atol=1e-5
+                tokens[i, t].double(), torch.tensor(expected).double(), rtol=1e-4, atol=1e-5
             )
 
 
 def test_a_zero_embedding_gives_the_tokens_of_no_image(tmp_path):
     adapter, state = make(tmp_path)
     p = state["image_proj"]
-    found = project(adapter.read_projector(), torch.zeros(1, POOLED))[0]
+    tokens = project(adapter.read_projector(), torch.zeros(1, POOLED))[0]
     for t, bias in enumerate(p["proj.bias"].view(4, WIDTH).tolist()):
         expected = layer_norm(bias, p["norm.weight"].tolist(), p["norm.bias"].tolist())
-        torch.testing.assert_close(found[t], torch.tensor(expected), rtol=1e-4, atol=1e-5)
-    assert found.abs().min(-1).values.max() > 0
+        torch.testing.assert_close(tokens[t], torch.tensor(expected), rtol=1e-4, atol=1e-5)
+    assert tokens.abs().min(-1).values.max() > 0
 
 
 def slow_resampler(p, hidden, depth):
@@ -128,7 +128,7 @@ def slow_resampler(p, hidden, depth):
         queries = linear(own, f"layers.{i}.0.to_q", False)
         both = linear(states + own, f"layers.{i}.0.to_kv", False)
         inner = len(queries[0])
-        seen = []
+        attended = []
         for q in queries:
             out = []
             for head in range(0, inner, 64):
@@ -142,8 +142,8 @@ def slow_resampler(p, hidden, depth):
                 out += [
                     sum(o * v for o, v in zip(odds, column, strict=True)) / sum(odds) for column in columns
                 ]
-            seen.append(out)
-        out = linear(seen, f"layers.{i}.0.to_out", False)
+            attended.append(out)
+        out = linear(attended, f"layers.{i}.0.to_out", False)
         latents = [add(row, more) for row, more in zip(latents, out, strict=True)]
         out = linear(normed(latents, f"layers.{i}.1.0"), f"layers.{i}.1.1", False)
         out = [[a / 2 * (1 + math.erf(a / math.sqrt(2))) for a in row] for row in out]
@@ -160,10 +160,10 @@ def test_the_resampler_is_the_one_written_out(inner, depth):
     # Large matrices, for a softmax that is far from even.
     state = {n: t.double() if "norm" in n else 3 * t.double() for n, t in state.items()}
     hidden = randn(2, 4, HIDDEN).double()
-    found = resample(state, hidden)
-    assert found.shape == (2, 3, 5)
+    tokens = resample(state, hidden)
+    assert tokens.shape == (2, 3, 5)
     p = {n: t.tolist() for n, t in state.items()}
-    for image, rows in zip(found, hidden.tolist(), strict=True):
+    for image, rows in zip(tokens, hidden.tolist(), strict=True):
         expected = torch.tensor(slow_resampler(p, rows, depth), dtype=torch.float64)
         torch.testing.assert_close(image, expected, rtol=1e-8, atol=1e-8)
 
@@ -178,12 +178,12 @@ def test_the_kind_chooses_the_projector():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_keys_and_values_are_matrix_products(tmp_path, dtype):
     state = adapter_state(STRUCTURE, WIDTH, features=POOLED)
-    state = {part: {n: t.to(dtype) for n, t in found.items()} for part, found in state.items()}
+    state = {part: {n: t.to(dtype) for n, t in weights.items()} for part, weights in state.items()}
     adapter = open_adapter(saved(state, tmp_path / "a.safetensors"))
     tokens = randn(2, 9, WIDTH)
-    found = keys_and_values(adapter, tokens, [7, 3])
-    assert list(found) == [7, 3]
-    for n, pair in found.items():
+    pairs = keys_and_values(adapter, tokens, [7, 3])
+    assert list(pairs) == [7, 3]
+    for n, pair in pairs.items():
         for p, projected in zip("kv", pair, strict=True):
             weight = state["ip_adapter"][f"{n}.to_{p}_ip.weight"].float()
             assert projected.shape == (2, 9, len(weight)) and projected.dtype == torch.float32
@@ -197,8 +197,8 @@ def expected_pair(state, tokens, layer):
     return [tokens @ state["ip_adapter"][f"{NUMBERS[layer]}.to_{p}_ip.weight"].T for p in "kv"]
 
 
-def same(found, expected):
-    for a, b in zip(found, expected, strict=True):
+def same(pair, expected):
+    for a, b in zip(pair, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
@@ -207,18 +207,18 @@ def test_both_sides_are_the_projected_tokens(tmp_path, kind):
     """And layers have the numbers of diffusers' order, whatever order the model names them in."""
     adapter, state = make(tmp_path, kind)
     images = embeds(2)
-    seen = project_images(adapter, images, ALL, STRUCTURE)
+    sides = project_images(adapter, images, ALL, STRUCTURE)
     if kind == "base":
         tokens = project(state["image_proj"], images.pooled).flatten(0, 1)
         empty = project(state["image_proj"], torch.zeros(1, POOLED))[0]
     else:
         tokens = resample(state["image_proj"], images.hidden).flatten(0, 1)
         empty = resample(state["image_proj"], images.blank[None])[0]
-    assert seen.image.bias is None and seen.blank.bias is None
-    assert list(seen.weights) == list(seen.image.layers) == list(seen.blank.layers) == list(STRUCTURE)
+    assert sides.image.bias is None and sides.blank.bias is None
+    assert list(sides.weights) == list(sides.image.layers) == list(sides.blank.layers) == list(STRUCTURE)
     for layer in STRUCTURE:
-        same(seen.image.layers[layer], expected_pair(state, tokens, layer))
-        same(seen.blank.layers[layer], expected_pair(state, empty.repeat(2, 1), layer))
+        same(sides.image.layers[layer], expected_pair(state, tokens, layer))
+        same(sides.blank.layers[layer], expected_pair(state, empty.repeat(2, 1), layer))
 
 
 def test_only_the_layers_with_weights_are_read(tmp_path, monkeypatch):
@@ -231,23 +231,23 @@ def test_only_the_layers_with_weights_are_read(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ip_adapter_file._Tensor, "load", counted)
     weights = {("output", 1, 1): -0.5, ("input", 4, 0): 2.0}
-    seen = project_images(adapter, embeds(), weights, STRUCTURE)
-    assert seen.weights == weights and seen.image.layers.keys() == weights.keys()
+    sides = project_images(adapter, embeds(), weights, STRUCTURE)
+    assert sides.weights == weights and sides.image.layers.keys() == weights.keys()
     needed = [f"ip_adapter.{n}.to_{p}_ip.weight" for n in (1, 5) for p in "kv"]
     assert sorted(loaded) == sorted([f"image_proj.{n}" for n in state["image_proj"]] + needed)
-    assert seen.scaled(2).weights == {("output", 1, 1): -1.0, ("input", 4, 0): 4.0}
+    assert sides.scaled(2).weights == {("output", 1, 1): -1.0, ("input", 4, 0): 4.0}
 
 
-def attend(q, seen, layer):
-    k, v = seen.layers[layer]
+def attend(q, side, layer):
+    k, v = side.layers[layer]
     logits = q @ k.T / math.sqrt(k.shape[-1])
-    return torch.softmax(logits if seen.bias is None else logits + seen.bias, -1) @ v
+    return torch.softmax(logits if side.bias is None else logits + side.bias, -1) @ v
 
 
-def same_attention(found, expected):
+def same_attention(side, expected):
     for layer, width in STRUCTURE.items():
         q = 3 * randn(5, width)
-        a, b = attend(q, found, layer), attend(q, expected, layer)
+        a, b = attend(q, side, layer), attend(q, expected, layer)
         assert a.isfinite().all()
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
@@ -256,16 +256,16 @@ def test_a_negative_image_takes_the_place_of_none(tmp_path):
     """As many tokens on both sides: copies of them all where that comes out even."""
     adapter, state = make(tmp_path)
     images, negative = embeds(1), embeds(3, seed=7)
-    seen = project_images(adapter, images, ALL, STRUCTURE, negative)
+    sides = project_images(adapter, images, ALL, STRUCTURE, negative)
     tokens, others = (project(state["image_proj"], e.pooled).flatten(0, 1) for e in (images, negative))
     for layer in STRUCTURE:
-        same(seen.image.layers[layer], expected_pair(state, tokens.repeat(3, 1), layer))
-        same(seen.blank.layers[layer], expected_pair(state, others, layer))
-    assert seen.image.bias is None and seen.blank.bias is None
+        same(sides.image.layers[layer], expected_pair(state, tokens.repeat(3, 1), layer))
+        same(sides.blank.layers[layer], expected_pair(state, others, layer))
+    assert sides.image.bias is None and sides.blank.bias is None
     turned = project_images(adapter, negative, ALL, STRUCTURE, images)
     for layer in STRUCTURE:
-        same(turned.blank.layers[layer], seen.image.layers[layer])
-        same(turned.image.layers[layer], seen.blank.layers[layer])
+        same(turned.blank.layers[layer], sides.image.layers[layer])
+        same(turned.image.layers[layer], sides.blank.layers[layer])
 
 
 @pytest.mark.parametrize("kind", ["base", "plus"])
@@ -275,12 +275,12 @@ def test_each_side_is_seen_as_it_is_alone(tmp_path, kind, weights, more):
     """Whatever the other side's number of images, and where the tokens do not come out even."""
     adapter, _ = make(tmp_path, kind)
     images, negative = embeds(2, weights), embeds(more, range(1, more + 1), seed=7)
-    seen = project_images(adapter, images, ALL, STRUCTURE, negative)
-    lengths = {len(k) for side in (seen.image, seen.blank) for k, _ in side.layers.values()}
+    sides = project_images(adapter, images, ALL, STRUCTURE, negative)
+    lengths = {len(k) for side in (sides.image, sides.blank) for k, _ in side.layers.values()}
     assert lengths == {max(2, more) * adapter.projector.tokens}
-    assert all(side.bias is None or len(side.bias) in lengths for side in (seen.image, seen.blank))
-    same_attention(seen.image, project_images(adapter, images, ALL, STRUCTURE).image)
-    same_attention(seen.blank, project_images(adapter, negative, ALL, STRUCTURE).image)
+    assert all(side.bias is None or len(side.bias) in lengths for side in (sides.image, sides.blank))
+    same_attention(sides.image, project_images(adapter, images, ALL, STRUCTURE).image)
+    same_attention(sides.blank, project_images(adapter, negative, ALL, STRUCTURE).image)
 
 
 @pytest.mark.parametrize("kind", ["base", "plus"])
@@ -292,26 +292,26 @@ def test_a_weight_is_the_image_so_many_times(tmp_path, kind, weights, repeated):
     adapter, _ = make(tmp_path, kind)
     images = embeds(2, weights)
     often = of(images, repeated, [1.0] * len(repeated))
-    found = project_images(adapter, images, ALL, STRUCTURE)
+    sides = project_images(adapter, images, ALL, STRUCTURE)
     expected = project_images(adapter, often, ALL, STRUCTURE)
     assert expected.image.bias is None
-    assert (found.image.bias is None) == (weights in ((4, 4), (0, 1)))
-    same_attention(found.image, expected.image)
-    same_attention(found.blank, expected.blank)
+    assert (sides.image.bias is None) == (weights in ((4, 4), (0, 1)))
+    same_attention(sides.image, expected.image)
+    same_attention(sides.blank, expected.blank)
 
 
 def test_the_bias_is_the_logarithm_of_the_weight_over_the_mean(tmp_path):
     """And minus infinity for the tokens that make up the number."""
     adapter, _ = make(tmp_path)
-    seen = project_images(adapter, embeds(2, [3.0, 1.0]), ALL, STRUCTURE, embeds(3, [1.0, 2.0, 3.0], seed=7))
+    sides = project_images(adapter, embeds(2, [3.0, 1.0]), ALL, STRUCTURE, embeds(3, [1.0, 2.0, 3.0], seed=7))
     logs = [math.log(w) if w else -math.inf for w in (1.5, 0.5, 0) for _ in range(4)]
-    torch.testing.assert_close(seen.image.bias, torch.tensor(logs))
+    torch.testing.assert_close(sides.image.bias, torch.tensor(logs))
     logs = [math.log(w) for w in (0.5, 1.0, 1.5) for _ in range(4)]
-    torch.testing.assert_close(seen.blank.bias, torch.tensor(logs))
-    seen = project_images(adapter, embeds(4), ALL, STRUCTURE, embeds(2, [3.0, 1.0]))
+    torch.testing.assert_close(sides.blank.bias, torch.tensor(logs))
+    sides = project_images(adapter, embeds(4), ALL, STRUCTURE, embeds(2, [3.0, 1.0]))
     logs = [math.log(w) for w in (1.5, 0.5) for _ in range(4)]
-    assert seen.image.bias is None
-    torch.testing.assert_close(seen.blank.bias, torch.tensor(logs * 2))
+    assert sides.image.bias is None
+    torch.testing.assert_close(sides.blank.bias, torch.tensor(logs * 2))
 
 
 @pytest.mark.parametrize("kind", ["base", "plus"])
@@ -320,11 +320,11 @@ def test_an_image_of_weight_0_is_absent(tmp_path, kind):
     images = embeds(3, [2.0, 0.0, 2.0])
     huge = torch.finfo(torch.float32).max  # finite, and no longer so in any sum
     images.pooled[1], images.hidden[1] = huge, huge
-    found = project_images(adapter, images, ALL, STRUCTURE, of(images, [1, 0], [0.0, 1.0]))
+    sides = project_images(adapter, images, ALL, STRUCTURE, of(images, [1, 0], [0.0, 1.0]))
     expected = project_images(adapter, of(images, [0, 2], [1.0, 1.0]), ALL, STRUCTURE, of(images, [0], [1.0]))
-    assert found.image.bias is None and found.blank.bias is None
+    assert sides.image.bias is None and sides.blank.bias is None
     for layer in STRUCTURE:
-        for a, b in ((found.image, expected.image), (found.blank, expected.blank)):
+        for a, b in ((sides.image, expected.image), (sides.blank, expected.blank)):
             assert all(torch.equal(x, y) for x, y in zip(a.layers[layer], b.layers[layer], strict=True))
 
 
@@ -332,8 +332,8 @@ def test_images_in_half_precision_are_projected_in_fp32(tmp_path):
     adapter, _ = make(tmp_path)
     images = embeds(2)
     half = StyleEmbeds(ENCODER, images.pooled.half(), images.hidden.half(), images.blank.half(), (1.0, 1.0))
-    seen = project_images(adapter, half, ALL, STRUCTURE)
-    assert all(t.dtype == torch.float32 for pair in seen.image.layers.values() for t in pair)
+    sides = project_images(adapter, half, ALL, STRUCTURE)
+    assert all(t.dtype == torch.float32 for pair in sides.image.layers.values() for t in pair)
 
 
 # What does not belong together.
@@ -370,9 +370,9 @@ def test_an_adapter_of_another_width_is_refused(tmp_path):
 def test_a_slim_file_serves_what_it_has(tmp_path):
     adapter, state = make(tmp_path, only=[3, 5])
     style = {("output", 1, 0): 1.0, ("output", 1, 1): 1.0}
-    seen = project_images(adapter, embeds(), style, STRUCTURE)
+    sides = project_images(adapter, embeds(), style, STRUCTURE)
     tokens = project(state["image_proj"], embeds().pooled)[0]
-    same(seen.image.layers["output", 1, 1], expected_pair(state, tokens, ("output", 1, 1)))
+    same(sides.image.layers["output", 1, 1], expected_pair(state, tokens, ("output", 1, 1)))
     for more in (("input", 4, 0), ("middle", 0, 0)):
         with pytest.raises(
             ValueError, match=f"base.safetensors has nothing for {more[0]} {more[1]}, .* output 1"

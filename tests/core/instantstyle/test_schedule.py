@@ -81,8 +81,8 @@ def test_the_first_step_and_the_last_level_are_in_a_hosts_schedule():
 @pytest.mark.parametrize("falling", FALLING.values(), ids=FALLING)
 def test_curves_are_straight_between_even_places(falling, curve, expected):
     window = Window(0.2, 0.6, curve)
-    found = [window.weight(falling(percent), falling) for percent in (0.2, 0.3, 0.4, 0.5, 0.6)]
-    assert found == pytest.approx(expected, abs=1e-3)
+    weights = [window.weight(falling(percent), falling) for percent in (0.2, 0.3, 0.4, 0.5, 0.6)]
+    assert weights == pytest.approx(expected, abs=1e-3)
     assert [window.along(part) for part in (0, 0.25, 0.5, 0.75, 1)] == pytest.approx(expected)
     assert window.along(-1) == expected[0] and window.along(2) == expected[-1]
 

@@ -40,9 +40,9 @@ def test_what_is_saved_is_loaded(tmp_path, weights, changed):
     embeds = make(weights=weights, changed=changed)
     embeds.pooled[0, :3] = torch.tensor([1e-42, -0.0, 3e38])
     save_embeds(embeds, tmp_path / "a.safetensors")
-    found = load_embeds(tmp_path / "a.safetensors")
-    assert same(found, embeds) and found.changed is changed
-    assert torch.equal(found.pooled.signbit(), embeds.pooled.signbit())
+    loaded = load_embeds(tmp_path / "a.safetensors")
+    assert same(loaded, embeds) and loaded.changed is changed
+    assert torch.equal(loaded.pooled.signbit(), embeds.pooled.signbit())
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
 
 
@@ -59,9 +59,9 @@ def test_half_precision_is_loaded_as_fp32(tmp_path):
         ENCODER, embeds.pooled.half(), embeds.hidden.bfloat16(), embeds.blank.half(), (1.0, 1.0)
     )
     save_embeds(half, tmp_path / "a.safetensors")
-    found = load_embeds(tmp_path / "a.safetensors")
-    assert found.pooled.dtype == found.hidden.dtype == torch.float32
-    assert torch.equal(found.pooled, half.pooled.float()) and torch.equal(found.hidden, half.hidden.float())
+    loaded = load_embeds(tmp_path / "a.safetensors")
+    assert loaded.pooled.dtype == loaded.hidden.dtype == torch.float32
+    assert torch.equal(loaded.pooled, half.pooled.float()) and torch.equal(loaded.hidden, half.hidden.float())
 
 
 @pytest.mark.parametrize("error", [OSError("no space"), RuntimeError("broken"), KeyboardInterrupt()])
@@ -224,11 +224,11 @@ def test_values_that_do_not_fit_are_refused(settings, phrase):
 def test_joined_images_come_after_those_before():
     """``joined`` takes what is before in the chain, so its images are first."""
     first, second = make(2, (1.0, 2.0), 1), make(1, (0.0001,), 2)
-    found = second.joined(first)
-    assert found.weights == (1.0, 2.0, 0.0001)
-    assert torch.equal(found.pooled, torch.cat([first.pooled, second.pooled]))
-    assert torch.equal(found.hidden, torch.cat([first.hidden, second.hidden]))
-    assert torch.equal(found.blank, second.blank) and found.encoder == ENCODER
+    joined = second.joined(first)
+    assert joined.weights == (1.0, 2.0, 0.0001)
+    assert torch.equal(joined.pooled, torch.cat([first.pooled, second.pooled]))
+    assert torch.equal(joined.hidden, torch.cat([first.hidden, second.hidden]))
+    assert torch.equal(joined.blank, second.blank) and joined.encoder == ENCODER
     third = make(1, seed=3)
     assert same(third.joined(second.joined(first)), third.joined(second).joined(first))
 
@@ -261,10 +261,10 @@ def test_images_of_another_encoder_are_not_joined(other, phrase):
 
 def test_images_of_weight_0_do_not_count():
     embeds = make(4, (0.0, 2.0, 0.0, 0.5), changed=True)
-    found = embeds.counted()
-    assert found.weights == (2.0, 0.5) and found.changed
-    assert torch.equal(found.pooled, embeds.pooled[[1, 3]]) and torch.equal(
-        found.hidden, embeds.hidden[[1, 3]]
+    counted = embeds.counted()
+    assert counted.weights == (2.0, 0.5) and counted.changed
+    assert torch.equal(counted.pooled, embeds.pooled[[1, 3]]) and torch.equal(
+        counted.hidden, embeds.hidden[[1, 3]]
     )
     assert same(make(2).counted(), make(2))
 

@@ -74,9 +74,9 @@ def processor(folder, **changed):
     """transformers' own, by PIL: its default, by torchvision, rounds a level differently here and there."""
     from transformers import AutoImageProcessor
 
-    found = AutoImageProcessor.from_pretrained(folder, backend="pil")
+    image_processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
     return lambda images: torch.from_numpy(
-        np.stack(found(images, return_tensors="np", **changed)["pixel_values"])
+        np.stack(image_processor(images, return_tensors="np", **changed)["pixel_values"])
     )
 
 
@@ -90,8 +90,8 @@ def test_embeddings_are_transformers(folders, models, kind, preprocessing):
     theirs = cls.from_pretrained(folders / kind).eval()
     pixels = models[kind].prepared(pictures(), preprocessing)
     if kind == "clip":
-        found = theirs.get_image_features(pixel_values=pixels)
-        expected = found if isinstance(found, torch.Tensor) else found.pooler_output
+        features = theirs.get_image_features(pixel_values=pixels)
+        expected = features if isinstance(features, torch.Tensor) else features.pooler_output
     else:
         expected = theirs(pixel_values=pixels).last_hidden_state[:, 0]
     got = models[kind].embed(pixels)
@@ -112,8 +112,8 @@ def test_texts_are_transformers(folders, models):
     )
     texts = ["a cat", "A cat  b", "cat " * 90]
     assert torch.equal(models["clip"].tokenizer(texts), ids)
-    found = theirs.get_text_features(input_ids=ids)
-    expected = found if isinstance(found, torch.Tensor) else found.pooler_output
+    features = theirs.get_text_features(input_ids=ids)
+    expected = features if isinstance(features, torch.Tensor) else features.pooler_output
     unit = torch.nn.functional.normalize
     got = models["clip"].embed_text(texts)
     torch.testing.assert_close(unit(got, dim=1), unit(expected, dim=1), atol=1e-6, rtol=0)
@@ -142,9 +142,9 @@ def test_own_is_the_processor_up_to_a_level(folders, models, kind):
 
 def test_tensors_become_pictures():
     levels = torch.arange(2 * 3 * 5 * 4).view(2, 3, 5, 4) % 256
-    found = as_pictures(levels / 255)
-    assert [p.size for p in found] == [(5, 3)] * 2
-    assert np.array_equal(np.stack([np.asarray(p) for p in found]), levels[..., :3].numpy())
+    images = as_pictures(levels / 255)
+    assert [p.size for p in images] == [(5, 3)] * 2
+    assert np.array_equal(np.stack([np.asarray(p) for p in images]), levels[..., :3].numpy())
     assert np.asarray(as_pictures(torch.tensor([-1.0, 2, 0.5]).view(1, 1, 1, 3))[0]).tolist() == [
         [[0, 255, 128]]
     ]
@@ -166,7 +166,7 @@ def broken(tmp_path, folders, name="vit", **changed):
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         (
             {"config": '{"model_type": "bert"}'},
@@ -182,8 +182,8 @@ def broken(tmp_path, folders, name="vit", **changed):
         ({"preprocessor_config": "{"}, "model has no preprocessor_config.json that can be read"),
     ],
 )
-def test_folders_that_are_refused(tmp_path, folders, changed, told):
-    with pytest.raises(ValueError, match=told):
+def test_folders_that_are_refused(tmp_path, folders, changed, message):
+    with pytest.raises(ValueError, match=message):
         load_vision_model(broken(tmp_path, folders, **changed))
 
 

@@ -17,8 +17,8 @@ def test_colours_run_from_blue_over_white_to_red():
 def test_the_matrix_shows_every_value_once():
     values = torch.tensor([[1.0, -1.0], [0.0, 1.0]])
     picture = np.asarray(matrix(values, ["a", "b"], ["c", "d"], "title"))
-    found = {tuple(int(x) for x in pixel) for pixel in picture.reshape(-1, 3)}
-    assert {HIGH, LOW, MIDDLE, PAPER} <= found
+    colors = {tuple(int(x) for x in pixel) for pixel in picture.reshape(-1, 3)}
+    assert {HIGH, LOW, MIDDLE, PAPER} <= colors
     red, blue = ((picture == c).all(-1).nonzero() for c in (HIGH, LOW))
     # The diagonal is red, the corner above it blue.
     assert red[0].min() < blue[0].mean() + 44 and blue[1].mean() > red[1].min()

@@ -92,23 +92,23 @@ def plan(work, *sets):
     return str(work / "plan.json")
 
 
-def score(*given):
+def score(*arguments):
     """The command's exit code."""
-    return cli.main(["score", *map(str, given)])
+    return cli.main(["score", *map(str, arguments)])
 
 
-def run(work, models, *given, dino="vit", clip="clip", out="out"):
+def run(work, models, *arguments, dino="vit", clip="clip", out="out"):
     judges = [f"--{role}={models / name}" for role, name in (("dino", dino), ("clip", clip)) if name]
-    assert score(*given, *judges, "--out", work / out) == 0
+    assert score(*arguments, *judges, "--out", work / out) == 0
     return json.loads((work / out / "scores.json").read_text())
 
 
-def told(work, models, *given, **judges):
+def refusal(work, models, *arguments, **judges):
     """What is said of a wrong input."""
-    said = io.StringIO()
-    with redirect_stderr(said), pytest.raises(AssertionError, match="assert 2 == 0"):
-        run(work, models, *given, **judges)
-    return said.getvalue()
+    stderr = io.StringIO()
+    with redirect_stderr(stderr), pytest.raises(AssertionError, match="assert 2 == 0"):
+        run(work, models, *arguments, **judges)
+    return stderr.getvalue()
 
 
 def table(path):
@@ -124,7 +124,7 @@ def embeds(models, kind, paths):
     from transformers import CLIPModel, ViTModel
 
     model = {"vit": ViTModel, "clip": CLIPModel}[kind].from_pretrained(models / kind).eval()
-    found = []
+    vectors = []
     for path in paths:
         image = Image.open(path).convert("RGB")
         if kind == "clip":  # scaled and cut to the middle
@@ -139,8 +139,8 @@ def embeds(models, kind, paths):
             y = model.visual_projection(model.vision_model(x).pooler_output)[0]
         else:
             y = model(x).last_hidden_state[0, 0]
-        found.append([float(v) for v in y])
-    return found
+        vectors.append([float(v) for v in y])
+    return vectors
 
 
 @torch.no_grad()
@@ -185,11 +185,11 @@ def test_every_number_is_the_one_from_scratch(work, models, from_plan):
     references = [work / f"{c}.png" for c in "abc"]
     weights = [0.2, 0.3, 0.5]
     if from_plan:
-        found = run(work, models, whole_plan(work))["sets"]
+        sets = run(work, models, whole_plan(work))["sets"]
     else:
         (work / "p.txt").write_text("\n".join(PROMPTS) + "\n")
-        given = ["--images", work / "plain", work / "aligned", "--references", *references]
-        found = run(work, models, *given, "--weights", *weights, "--prompts", work / "p.txt")["sets"]
+        arguments = ["--images", work / "plain", work / "aligned", "--references", *references]
+        sets = run(work, models, *arguments, "--weights", *weights, "--prompts", work / "p.txt")["sets"]
     rows, images = table(work / "out" / "scores.csv"), table(work / "out" / "images.csv")
     refs, texts = embeds(models, "vit", references), text_embeds(models, PROMPTS)
     similarity = {}
@@ -198,13 +198,13 @@ def test_every_number_is_the_one_from_scratch(work, models, from_plan):
         dino, clip = embeds(models, "vit", paths), embeds(models, "clip", paths)
         similarity[name] = [mean(cosine(x, r) for x in dino) for r in refs]
         pairs = [cosine(dino[a], dino[b]) for a, b in ((0, 1), (0, 2), (1, 2))]
-        assert found[i]["consistency"] == pytest.approx(mean(pairs), abs=1e-6)
-        assert float(rows[i]["consistency"]) == found[i]["consistency"]
+        assert sets[i]["consistency"] == pytest.approx(mean(pairs), abs=1e-6)
+        assert float(rows[i]["consistency"]) == sets[i]["consistency"]
         matrix = [[cosine(x, y) for y in dino] for x in dino]
-        assert np.allclose(found[i]["matrix"], matrix, atol=1e-6)
+        assert np.allclose(sets[i]["matrix"], matrix, atol=1e-6)
         cosines = [cosine(x, y) for x, y in zip(clip, texts, strict=True)]
-        assert found[i]["clip"] == pytest.approx(mean(cosines), abs=1e-6)
-        assert float(rows[i]["clip"]) == found[i]["clip"]
+        assert sets[i]["clip"] == pytest.approx(mean(cosines), abs=1e-6)
+        assert float(rows[i]["clip"]) == sets[i]["clip"]
         here = images[3 * i : 3 * i + 3]
         assert [(x["file"], x["prompt"]) for x in here] == list(zip(FILES, PROMPTS, strict=True))
         assert [float(x["clip"]) for x in here] == pytest.approx(cosines, abs=1e-6)
@@ -228,18 +228,18 @@ def test_every_number_is_the_one_from_scratch(work, models, from_plan):
 
 
 def test_own_preprocessing_is_another_judgement(work, models):
-    given = ["--images", work / "plain", "--prompts", work / "p.txt"]
+    arguments = ["--images", work / "plain", "--prompts", work / "p.txt"]
     (work / "p.txt").write_text("\n".join(PROMPTS))
     shutil.copytree(models / "vit", work / "vit")
     settings = json.loads((work / "vit" / "preprocessor_config.json").read_text())
     (work / "vit" / "preprocessor_config.json").write_text(json.dumps(settings | {"do_normalize": False}))
-    published = run(work, models, *given, dino=work / "vit")
-    own = run(work, models, *given, "--preprocessing", "own", dino=work / "vit")
+    published = run(work, models, *arguments, dino=work / "vit")
+    own = run(work, models, *arguments, "--preprocessing", "own", dino=work / "vit")
     assert (published["preprocessing"], own["preprocessing"]) == ("published", "own")
     (first,), (second,) = published["sets"], own["sets"]
     assert first["consistency"] != second["consistency"]
     assert first["clip"] == second["clip"]  # CLIP's is published with its own
-    again = run(work, models, *given, dino=work / "vit")
+    again = run(work, models, *arguments, dino=work / "vit")
     assert again == published and again["models"]["dino"]["name"] == "vit"
 
 
@@ -247,9 +247,9 @@ def test_identical_pictures_are_all_alike(work, models):
     for i in range(4):
         picture(work / "same" / f"{i}.png", 5)
     picture(work / "r.png", 5)
-    (found,) = run(work, models, "--images", work / "same", "--references", work / "r.png", clip=None)["sets"]
-    assert found["consistency"] == pytest.approx(1, abs=1e-9)
-    assert found["similarity"] == pytest.approx([1], abs=1e-6) and found["clip"] is None
+    (alike,) = run(work, models, "--images", work / "same", "--references", work / "r.png", clip=None)["sets"]
+    assert alike["consistency"] == pytest.approx(1, abs=1e-9)
+    assert alike["similarity"] == pytest.approx([1], abs=1e-6) and alike["clip"] is None
 
 
 @pytest.fixture
@@ -315,15 +315,15 @@ def test_an_interrupted_run_leaves_what_it_had(work, models, embedded):
     embedded["stop"] = 1
     interrupted = ["--images", work / "many", "--dino", models / "vit", "--out", work / "out"]
     assert score(*interrupted) == 130
-    (kept,) = (work / "out" / "embeddings").iterdir()
-    assert kept.name.startswith("dino-vit-published-") and embedded["pictures"] == 16
-    kept.with_name(".1.part").write_bytes(b"half")  # as a killed run leaves it
+    (file,) = (work / "out" / "embeddings").iterdir()
+    assert file.name.startswith("dino-vit-published-") and embedded["pictures"] == 16
+    file.with_name(".1.part").write_bytes(b"half")  # as a killed run leaves it
     embedded["stop"] = None
     resumed = run(work, models, "--images", work / "many", clip=None)
     assert embedded["pictures"] == 40
     assert run(work, models, "--images", work / "many", clip=None, out="fresh") == resumed
-    kept.write_bytes(b"broken")
-    assert f"{kept} cannot be read" in told(work, models, "--images", work / "many", clip=None)
+    file.write_bytes(b"broken")
+    assert f"{file} cannot be read" in refusal(work, models, "--images", work / "many", clip=None)
 
 
 def test_natural_order():
@@ -338,8 +338,8 @@ def test_natural_order():
         "7.png",
         "a1.jpg",
     ]
-    found = [p.name for p in sorted(map(Path, names), key=natural)]
-    assert found == [
+    ordered = [p.name for p in sorted(map(Path, names), key=natural)]
+    assert ordered == [
         "7.png", "a.png", "a1.jpg", "a2b9.png", "a2b10.png", "b.png", "Img1.png", "img2.png", "img10.png"
     ]  # fmt: skip
 
@@ -359,14 +359,14 @@ def test_prompts_by_name_and_by_order(tmp_path):
         path.write_text(text)
         with pytest.raises(ValueError, match=problem):
             read_prompts(path)
-    for given, problem in (
+    for prompts, problem in (
         (["a", "b"], r"set: 2 prompts for 3 pictures \(1.png to 10.png\)"),
         (["a", "b", ""], "not a list of texts"),
         ("abc", "not a list of texts"),
         ({"1.png": "a", "2.webp": "b", "10.PNG": "c"}, "no prompt for 10.png.*prompts for 1.png, 2.webp"),
     ):
         with pytest.raises(ValueError, match=problem):
-            paired(images, given, "set")
+            paired(images, prompts, "set")
     with pytest.raises(ValueError, match="two files named 1.png"):
         paired([Path("x/1.png"), Path("y/1.png")], {"1.png": "a"}, "set")
 
@@ -410,38 +410,46 @@ def test_plans_that_are_refused(work, sets, problem):
 def test_errors_come_before_a_model_is_loaded(work, models, monkeypatch):
     monkeypatch.setattr("zsamb_core.scores.judge.load_vision_model", None)
     images = ["--images", work / "plain"]
-    assert "There is no judge" in told(work, models, *images, dino=None, clip=None)
-    assert "Give either a plan, or --images" in told(work, models)
-    assert "are in the plan" in told(work, models, plan(work, entry()), "--references", work / "a.png")
-    assert "no set has any" in told(work, models, *images)
-    assert "there is no folder" in told(work, models, *images, dino="none", clip=None)
-    assert "expected vit or dinov2: give it as --clip" in told(work, models, *images, dino="clip", clip=None)
+    assert "There is no judge" in refusal(work, models, *images, dino=None, clip=None)
+    assert "Give either a plan, or --images" in refusal(work, models)
+    assert "are in the plan" in refusal(work, models, plan(work, entry()), "--references", work / "a.png")
+    assert "no set has any" in refusal(work, models, *images)
+    assert "there is no folder" in refusal(work, models, *images, dino="none", clip=None)
+    assert "expected vit or dinov2: give it as --clip" in refusal(
+        work, models, *images, dino="clip", clip=None
+    )
     (work / "p.txt").write_text("\n".join(PROMPTS))
-    assert "type 'vit', expected clip" in told(work, models, *images, "--prompts", work / "p.txt", clip="vit")
+    assert "type 'vit', expected clip" in refusal(
+        work, models, *images, "--prompts", work / "p.txt", clip="vit"
+    )
     (work / "vit").mkdir()
-    assert "vit has no config.json" in told(work, work, *images, clip=None)
+    assert "vit has no config.json" in refusal(work, work, *images, clip=None)
     (work / "vit" / "config.json").write_text('{"model_type": "vit"}')
-    assert "vit has no preprocessor_config.json" in told(work, work, *images, clip=None)
+    assert "vit has no preprocessor_config.json" in refusal(work, work, *images, clip=None)
     (work / "vit" / "preprocessor_config.json").write_text("{}")
-    assert "vit has no weights, expected model.safetensors or pytorch" in told(work, work, *images, clip=None)
-    assert "no.txt cannot be read" in told(work, models, *images, "--prompts", work / "no.txt")
-    assert "no.json cannot be read" in told(work, models, work / "no.json")
+    assert "vit has no weights, expected model.safetensors or pytorch" in refusal(
+        work, work, *images, clip=None
+    )
+    assert "no.txt cannot be read" in refusal(work, models, *images, "--prompts", work / "no.txt")
+    assert "no.json cannot be read" in refusal(work, models, work / "no.json")
     (work / "plan.json").write_text("{")
-    assert "plan.json is not JSON" in told(work, models, work / "plan.json")
+    assert "plan.json is not JSON" in refusal(work, models, work / "plan.json")
     (work / "empty").mkdir()
     (work / "empty" / "notes.txt").write_text("")
-    assert f"empty has no pictures (1 other files), expected {', '.join(SUFFIXES)}" in told(
+    assert f"empty has no pictures (1 other files), expected {', '.join(SUFFIXES)}" in refusal(
         work, models, "--images", work / "empty"
     )
     (work / "plain" / "3.png").write_bytes(b"no picture")
-    assert f"{work / 'plain' / '3.png'} cannot be read as a picture" in told(work, models, *images, clip=None)
+    assert f"{work / 'plain' / '3.png'} cannot be read as a picture" in refusal(
+        work, models, *images, clip=None
+    )
     assert not (work / "out").exists()
 
 
 def test_a_picture_that_ends_early_is_named(work, models):
     whole = (work / "plain" / "1.png").read_bytes()
     (work / "plain" / "1.png").write_bytes(whole[: len(whole) // 2])
-    assert "1.png cannot be read as a picture" in told(work, models, "--images", work / "plain", clip=None)
+    assert "1.png cannot be read as a picture" in refusal(work, models, "--images", work / "plain", clip=None)
 
 
 def test_a_prompt_is_scored_by_its_words_and_a_long_one_in_part(work, models, capsys):
@@ -457,7 +465,7 @@ def test_a_prompt_is_scored_by_its_words_and_a_long_one_in_part(work, models, ca
     run(work, models, plan(work, weighted), dino=None)  # from what was kept
     assert capsys.readouterr().out.count(told_once) == 1
     nothing = {"name": "z", "images": images[:1], "prompts": ["(())"]}
-    assert "has no words to score" in told(work, models, plan(work, nothing), dino=None)
+    assert "has no words to score" in refusal(work, models, plan(work, nothing), dino=None)
 
 
 def test_deep_grey_is_judged_as_it_looks(work, models):
@@ -467,17 +475,17 @@ def test_deep_grey_is_judged_as_it_looks(work, models):
     Image.fromarray(grey).save(work / "grey" / "1.png")
     Image.fromarray(grey.astype(np.uint16) * 257).save(work / "grey" / "2.png")
     Image.new("L", grey.shape[::-1], 255).save(work / "grey" / "3.png")
-    (found,) = run(work, models, "--images", work / "grey", clip=None)["sets"]
-    assert found["matrix"][0][1] == pytest.approx(1, abs=1e-6)
-    assert found["matrix"][0][2] == pytest.approx(found["matrix"][1][2], abs=1e-6) and (
-        found["matrix"][0][2] < 0.9999
+    (scores,) = run(work, models, "--images", work / "grey", clip=None)["sets"]
+    assert scores["matrix"][0][1] == pytest.approx(1, abs=1e-6)
+    assert scores["matrix"][0][2] == pytest.approx(scores["matrix"][1][2], abs=1e-6) and (
+        scores["matrix"][0][2] < 0.9999
     )
 
 
 def test_one_picture_is_enough_for_clip(work, models):
     sets = {"name": "x", "images": ["plain/1.png"], "prompts": ["a cat"]}
-    (found,) = run(work, models, plan(work, sets), dino=None)["sets"]
-    assert found["consistency"] is None and -1 <= found["clip"] <= 1
+    (scores,) = run(work, models, plan(work, sets), dino=None)["sets"]
+    assert scores["consistency"] is None and -1 <= scores["clip"] <= 1
     assert Image.open(work / "out" / "scores.png").size[1] > 50
 
 
@@ -485,9 +493,9 @@ def test_the_table_of_two_groups(work, models, capsys):
     sets = [{"name": n, "images": n, "prompts": PROMPTS, "group": g} for n, g in (("plain", "unaligned"),)]
     sets += [{"name": "1", "images": "aligned", "prompts": PROMPTS, "group": "aligned"}]
     sets += [{"name": "2", "images": "plain", "prompts": PROMPTS[::-1], "group": "aligned"}]
-    found = run(work, models, plan(work, *sets))["sets"]
+    scores = run(work, models, plan(work, *sets))["sets"]
     lines = capsys.readouterr().out.splitlines()[-2:]
-    for line, label, part in zip(lines, ("unaligned", "aligned"), (found[:1], found[1:]), strict=True):
+    for line, label, part in zip(lines, ("unaligned", "aligned"), (scores[:1], scores[1:]), strict=True):
         clip, dino = (short(mean(e[key] for e in part)) for key in ("clip", "consistency"))
         assert line.split() == [label, "CLIP", clip, "DINO", dino, "sets", str(len(part))]
 
@@ -577,8 +585,8 @@ def test_demo_on_the_command_line(work, models, monkeypatch, capsys):
     state = {k: v.half().contiguous() for k, v in judges.make_dino().state_dict().items()}
     save_file(state, work / "weights" / "dino.safetensors")
     assert score(*arguments, "--dino", "demo") == 0
-    found = json.loads((work / "out" / "scores.json").read_text())
-    assert found["models"]["dino"]["name"] == "demo" and -1 <= found["sets"][0]["consistency"] <= 1
+    scores = json.loads((work / "out" / "scores.json").read_text())
+    assert scores["models"]["dino"]["name"] == "demo" and -1 <= scores["sets"][0]["consistency"] <= 1
     monkeypatch.delenv("COMFYUI_PATH", raising=False)
     (work / "p.txt").write_text("\n".join(PROMPTS))
     assert score(*arguments, "--dino", "demo", "--clip", "demo", "--prompts", work / "p.txt") == 2
@@ -589,8 +597,8 @@ def test_a_set_of_any_name_on_a_console_of_ascii(work, models, monkeypatch):
     (work / "plain").rename(work / "\u9ce5 caf\xe9")
     out = io.TextIOWrapper(io.BytesIO(), "ascii", newline="\n")
     monkeypatch.setattr("sys.stdout", out)
-    found = run(work, models, "--images", work / "\u9ce5 caf\xe9", clip=None)
-    assert found["sets"][0]["name"] == "\u9ce5 caf\xe9"
+    scores = run(work, models, "--images", work / "\u9ce5 caf\xe9", clip=None)
+    assert scores["sets"][0]["name"] == "\u9ce5 caf\xe9"
     out.flush()
     assert b"\\u9ce5 caf\\xe9" in out.buffer.getvalue()
 
@@ -624,27 +632,27 @@ def test_a_demo_that_is_not_there_is_said(work, monkeypatch, capsys):
     monkeypatch.chdir(work)
     monkeypatch.setattr(embeddings, "__file__", str(work / "site" / "zsamb_core" / "scores" / "x.py"))
     assert score("--images", work / "plain", "--dino", "demo", "--out", work / "out") == 2
-    said = capsys.readouterr().err
-    assert "--dino demo: the demo's models are not installed, they come with the repository" in said
+    message = capsys.readouterr().err
+    assert "--dino demo: the demo's models are not installed, they come with the repository" in message
     assert not (work / "out").exists()
 
 
 def test_the_old_name_ends_as_it_did(work, models, capsys):
     """With 1 for a wrong input, and with argparse's 2 for unknown arguments."""
-    given = ["--images", str(work / "plain"), "--out", str(work / "out")]
-    assert evaluate.main(given) == 1
-    said = capsys.readouterr().err.splitlines()
-    assert said[0].startswith("python -m tools.evaluate is now called zsamb score")
-    assert said[1].startswith("zsamb score: There is no judge: give --dino or --clip") and len(said) == 2
+    arguments = ["--images", str(work / "plain"), "--out", str(work / "out")]
+    assert evaluate.main(arguments) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("python -m tools.evaluate is now called zsamb score")
+    assert lines[1].startswith("zsamb score: There is no judge: give --dino or --clip") and len(lines) == 2
     with pytest.raises(SystemExit) as stop:
         evaluate.main(["--no-such"])
     assert stop.value.code == 2
-    assert evaluate.main([*given, "--dino", str(models / "vit")]) == 0
+    assert evaluate.main([*arguments, "--dino", str(models / "vit")]) == 0
     new, old = run(work, models, "--images", work / "plain", clip=None, out="new"), work / "out"
     assert json.loads((old / "scores.json").read_text()) == new
 
 
 def test_results_that_cannot_be_written_are_said(work, models, capsys):
     assert score("--images", work / "plain", "--dino", models / "vit", "--out", work / "a.png") == 1
-    said = capsys.readouterr().err
-    assert said.startswith("stopped: ") and "a.png" in said
+    message = capsys.readouterr().err
+    assert message.startswith("stopped: ") and "a.png" in message

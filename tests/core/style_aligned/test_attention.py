@@ -172,10 +172,10 @@ def test_the_fallback_needs_no_mask_without_shifts():
     """So the host's fastest kernels take it."""
     q, k, v = (split_heads(rows(3, 10, seed=s).float(), HEADS) for s in (1, 2, 3))
     part = Part(rows(7, seed=4).float(), rows(7, seed=5).float())
-    seen = {}
+    arguments = {}
 
     def kernel(*_, attn_mask=None, **__):
-        seen["mask"] = attn_mask
+        arguments["mask"] = attn_mask
         return q
 
     original = torch.nn.functional.scaled_dot_product_attention
@@ -184,7 +184,7 @@ def test_the_fallback_needs_no_mask_without_shifts():
         _concatenated(q, k, v, [part], HEADS, 1.0)
     finally:
         torch.nn.functional.scaled_dot_product_attention = original
-    assert seen["mask"] is None
+    assert arguments["mask"] is None
 
 
 def test_full_share_is_attention_over_all_tokens_of_a_group():

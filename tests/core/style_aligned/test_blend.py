@@ -57,11 +57,11 @@ def cases(draw, least=2):
 @pytest.mark.parametrize("name", SAFE)
 def test_any_finite_latents_give_finite_blends(name, case):
     latents, weights = case
-    found = blend(latents, weights, METHODS[name])
-    assert found.shape == latents.shape[1:] and found.dtype == latents.dtype
+    blended = blend(latents, weights, METHODS[name])
+    assert blended.shape == latents.shape[1:] and blended.dtype == latents.dtype
     # A sum over the root of squared weights may leave fp16's range where the latents nearly fill it.
     if name != "variance preserving" or latents.dtype == torch.float32:
-        assert bool(found.isfinite().all())
+        assert bool(blended.isfinite().all())
 
 
 @FEW
@@ -150,7 +150,7 @@ def test_the_fold_is_by_cumulative_weights():
 
 def test_karcher_is_the_least_sum_of_squared_angles():
     latents, weights = gaussian(5, (2, 3, 4)).double(), [0.3, 0.25, 0.2, 0.15, 0.1]
-    found = blend(latents, weights, karcher).flatten()
+    blended = blend(latents, weights, karcher).flatten()
 
     def cost(point):
         units = latents.flatten(1) / latents.flatten(1).norm(dim=1, keepdim=True)
@@ -158,7 +158,7 @@ def test_karcher_is_the_least_sum_of_squared_angles():
         return float((angles**2 * torch.tensor(weights).double()).sum())
 
     for seed in range(20):
-        assert cost(found) < cost(found + 0.01 * gaussian(1, (24,), seed).double()[0] * found.norm())
+        assert cost(blended) < cost(blended + 0.01 * gaussian(1, (24,), seed).double()[0] * blended.norm())
 
 
 @pytest.mark.parametrize("t", [0.0, 0.3, 0.5, 1.0])
@@ -167,9 +167,9 @@ def test_karcher_is_the_least_sum_of_squared_angles():
 def test_opposite_references_turn_and_do_not_vanish(method, t, flat):
     """A flat latent moved by one place is itself, and so no direction to turn by."""
     a = gaussian(1).double() * (not flat) + flat
-    found = blend(torch.cat([a, -a]), [1 - t, t], method)
-    assert float(found.norm()) == pytest.approx(float(a.norm()))
-    cosine = float((found * a[0]).sum() / a.norm() ** 2)
+    blended = blend(torch.cat([a, -a]), [1 - t, t], method)
+    assert float(blended.norm()) == pytest.approx(float(a.norm()))
+    cosine = float((blended * a[0]).sum() / a.norm() ** 2)
     assert cosine == pytest.approx(math.cos(t * math.pi), abs=1e-6)
 
 
@@ -183,19 +183,19 @@ def test_nearly_opposite_references_blend_to_no_more_than_the_longer_one(off, t,
     b = long * torch.tensor([[[math.cos(angle), math.sin(angle)]]]).double()
     formula = (math.sin((1 - t) * angle) * a + math.sin(t * angle) * b) / math.sin(angle)
     assert float(formula.norm()) > 2 * long
-    found = blend(torch.stack([a, b]), [1 - t, t], slerp)
-    assert float(found.norm()) == pytest.approx(long)
+    blended = blend(torch.stack([a, b]), [1 - t, t], slerp)
+    assert float(blended.norm()) == pytest.approx(long)
     # It is shortened, not turned.
-    torch.testing.assert_close(found / found.norm(), formula / formula.norm(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(blended / blended.norm(), formula / formula.norm(), rtol=0, atol=1e-4)
 
 
 def shares(method, weights, seed=0):
     """(parts in %, norm over a reference's): what each of independent Gaussians enters with."""
     latents = gaussian(len(weights), (4, 128, 128), seed).double()
-    found = blend(latents, weights, method)
+    blended = blend(latents, weights, method)
     flat = latents.flatten(1)
-    parts = torch.linalg.lstsq(flat.T, found.flatten()[:, None]).solution[:, 0]
-    return (100 * parts / parts.sum()).tolist(), float(found.norm() / flat.norm(dim=1).mean())
+    parts = torch.linalg.lstsq(flat.T, blended.flatten()[:, None]).solution[:, 0]
+    return (100 * parts / parts.sum()).tolist(), float(blended.norm() / flat.norm(dim=1).mean())
 
 
 CODED = [
@@ -218,20 +218,20 @@ PUBLISHED = [
 
 @pytest.mark.parametrize("weights, parts, norm", CODED)
 def test_as_coded_repeats_the_original_s_shares(weights, parts, norm):
-    found, length = shares(as_coded, weights)
-    assert found == pytest.approx(parts, abs=1) and length == pytest.approx(norm, abs=0.015)
+    percentages, length = shares(as_coded, weights)
+    assert percentages == pytest.approx(parts, abs=1) and length == pytest.approx(norm, abs=0.015)
 
 
 @pytest.mark.parametrize("weights, parts", PUBLISHED)
 def test_the_published_fold_has_its_shares_and_norm_1(weights, parts):
-    found, length = shares(slerp, weights)
-    assert found == pytest.approx(parts, abs=1) and length == pytest.approx(1, abs=0.01)
+    percentages, length = shares(slerp, weights)
+    assert percentages == pytest.approx(parts, abs=1) and length == pytest.approx(1, abs=0.01)
 
 
 @pytest.mark.parametrize("weights", [(0.5, 0.5), (1 / 3, 1 / 3, 1 / 3), (0.25, 0.25, 0.25, 0.25)])
 def test_the_mean_on_the_sphere_treats_equals_equally(weights):
-    found, length = shares(karcher, weights)
-    assert found == pytest.approx([100 / len(weights)] * len(weights), abs=1)
+    percentages, length = shares(karcher, weights)
+    assert percentages == pytest.approx([100 / len(weights)] * len(weights), abs=1)
     assert length == pytest.approx(1, abs=0.01)
 
 

@@ -36,8 +36,8 @@ def test_sigma_space_rule_is_the_published_rule():
         return x - sigma * eps_model(float(x) * math.sqrt(a_t), a_t)
 
     path = ddim_invert(torch.full((1, 1, 1, 1), 0.7, dtype=torch.float64), sigmas, denoise)
-    found = [float(x) * math.sqrt(a) for x, a in zip(path, alpha_bars, strict=True)]
-    assert found == pytest.approx(expected, abs=1e-6)
+    points = [float(x) * math.sqrt(a) for x, a in zip(path, alpha_bars, strict=True)]
+    assert points == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_path_is_exact_at_its_nodes_and_straight_between_and_beyond():
@@ -91,6 +91,6 @@ def test_a_step_up_and_the_ddim_step_down_undo_each_other():
 
 @pytest.mark.parametrize(("refinements", "calls"), [(0, 2), (1, 2), (3, 6)])
 def test_every_call_of_the_model_is_told(refinements, calls):
-    told, sigmas = [], torch.tensor([0.1, 1.0, 2.0])
-    ddim_invert(torch.ones(1, 1, 1, 1), sigmas, analytic, refinements, lambda i, x, d: told.append(i))
-    assert told == list(range(calls))
+    reports, sigmas = [], torch.tensor([0.1, 1.0, 2.0])
+    ddim_invert(torch.ones(1, 1, 1, 1), sigmas, analytic, refinements, lambda i, x, d: reports.append(i))
+    assert reports == list(range(calls))

@@ -37,11 +37,11 @@ def test_a_recorded_path_goes_through_what_was_seen():
     at = {s: torch.full((1, 1, 1), float(i)) for i, s in enumerate([5.0, 2.0, 1.0])}
     corrected = torch.full((1, 1, 1), 9.0)
     levels = [(5.0, at[5.0]), (2.0, at[2.0]), (2.0, corrected), (1.0, at[1.0]), (0.0, corrected)]
-    seen = [(sigma, x, torch.zeros(1, 1, 1)) for sigma, x in levels]
-    found = recorded_trajectory(seen, torch.full((1, 1, 1), -1.0), torch.ones(1, 1, 1))
-    assert found.sigmas.tolist() == [0, 1, 2, 5]
-    assert found.points.flatten().tolist() == [-1, 2, 9, 0]
-    assert found.at(torch.tensor([10.0])).item() == 9  # the picture and 10 times the noise
+    calls = [(sigma, x, torch.zeros(1, 1, 1)) for sigma, x in levels]
+    trajectory = recorded_trajectory(calls, torch.full((1, 1, 1), -1.0), torch.ones(1, 1, 1))
+    assert trajectory.sigmas.tolist() == [0, 1, 2, 5]
+    assert trajectory.points.flatten().tolist() == [-1, 2, 9, 0]
+    assert trajectory.at(torch.tensor([10.0])).item() == 9  # the picture and 10 times the noise
 
 
 def steps_down(fresh, levels=(0.0, 0.5, 2.0, 8.0), pixels=4096):
@@ -50,17 +50,17 @@ def steps_down(fresh, levels=(0.0, 0.5, 2.0, 8.0), pixels=4096):
     """
     random = torch.Generator().manual_seed(0)
     x0, noise = (torch.randn(1, 64, pixels // 64, generator=random) for _ in range(2))
-    seen = []
+    calls = []
     for sigma in reversed(levels[1:]):
         noise = torch.randn(noise.shape, generator=random) if fresh else noise
-        seen.append((sigma, x0 + sigma * noise, x0))
-    return seen, x0, noise
+        calls.append((sigma, x0 + sigma * noise, x0))
+    return calls, x0, noise
 
 
 def test_the_noise_of_two_levels_is_joined_at_its_full_strength():
     """Independent noises, half and half, have a deviation of .71: the path has 1, and the picture's mean."""
-    seen, x0, noise = steps_down(fresh=True)
-    path = recorded_trajectory(seen, x0, noise)
+    calls, x0, noise = steps_down(fresh=True)
+    path = recorded_trajectory(calls, x0, noise)
     assert path.fresh
     for sigma in (0.01, 0.3, 1.0, 1.9, 4.0, 7.9, 8.5, 100.0):
         over = (path.at(torch.tensor([sigma]))[0] - x0) / sigma
@@ -72,8 +72,8 @@ def test_the_noise_of_two_levels_is_joined_at_its_full_strength():
 
 
 def test_steps_of_ddim_are_joined_by_their_own_lines():
-    seen, x0, noise = steps_down(fresh=False)
-    path = recorded_trajectory(seen, x0, noise)
+    calls, x0, noise = steps_down(fresh=False)
+    path = recorded_trajectory(calls, x0, noise)
     levels = torch.tensor([0.01, 0.3, 1.0, 4.0, 8.0])
     assert not path.fresh and torch.equal(path.at(levels), Trajectory(path.sigmas, path.points).at(levels))
 
@@ -81,16 +81,16 @@ def test_steps_of_ddim_are_joined_by_their_own_lines():
 @pytest.mark.parametrize("share, fresh", [(1e-4, False), (0.003, False), (0.03, True)])
 def test_a_hundredth_of_noise_is_more_than_rounding(share, fresh):
     """Where DDIM's step would have led, but for so much of the point."""
-    seen, x0, noise = steps_down(fresh=False)
-    sigma, x, denoised = seen[1]
+    calls, x0, noise = steps_down(fresh=False)
+    sigma, x, denoised = calls[1]
     added = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
-    seen[1] = (sigma, x + added * (share * x.norm() / added.norm()), denoised)
-    assert recorded_trajectory(seen, x0, noise).fresh is fresh
+    calls[1] = (sigma, x + added * (share * x.norm() / added.norm()), denoised)
+    assert recorded_trajectory(calls, x0, noise).fresh is fresh
 
 
 def test_a_recorded_reference_tells_the_cache_of_its_noise_too():
-    seen, x0, noise = steps_down(fresh=True)
-    path = recorded_trajectory(seen, x0, noise)
+    calls, x0, noise = steps_down(fresh=True)
+    path = recorded_trajectory(calls, x0, noise)
     held = StyleReference((Reference(path, None, None),))._comfy_cache_tensors()
     assert len(held) == 3
     assert all(any(t is x for x in held) for t in (path.sigmas, path.points, path.noise))
@@ -102,17 +102,17 @@ def test_noise_of_its_own_needs_the_picture():
 
 
 def test_a_reference_moves_with_all_of_its_path():
-    seen, x0, noise = steps_down(fresh=True)
-    path = Reference(recorded_trajectory(seen, x0, noise), None, None).to(torch.device("cpu")).trajectory
+    calls, x0, noise = steps_down(fresh=True)
+    path = Reference(recorded_trajectory(calls, x0, noise), None, None).to(torch.device("cpu")).trajectory
     assert path.fresh and torch.equal(path.noise, noise) and torch.equal(path.points[0], x0)
 
 
 def test_a_blend_of_paths_goes_on_with_the_blend_of_their_noises():
     """One that was recorded, and one that is the forward process of another picture."""
-    seen, x0, noise = steps_down(fresh=True)
+    calls, x0, noise = steps_down(fresh=True)
     other = torch.randn(2, *x0.shape, generator=torch.Generator().manual_seed(9))
     path = blended_trajectory(
-        [recorded_trajectory(seen, x0, noise), noised_trajectory(*other)], lambda p: p.mean(0)
+        [recorded_trajectory(calls, x0, noise), noised_trajectory(*other)], lambda p: p.mean(0)
     )
     expected = ((x0 + other[0]) + 50 * (noise + other[1])) / 2
     torch.testing.assert_close(path.at(torch.tensor([50.0]))[0], expected, rtol=1e-4, atol=1e-4)
@@ -121,14 +121,14 @@ def test_a_blend_of_paths_goes_on_with_the_blend_of_their_noises():
 
 def test_beyond_their_last_nodes_blended_paths_go_on_in_their_own_directions():
     """Also one without noise of its own, whose last nodes are not one apart."""
-    seen, x0, noise = steps_down(fresh=True)
+    calls, x0, noise = steps_down(fresh=True)
     slope = torch.randn(x0.shape, generator=torch.Generator().manual_seed(2))
     sigmas = torch.tensor([0.0, 3.0, 8.0])
     straight = Trajectory(sigmas, x0 + sigmas.view(-1, 1, 1, 1) * slope)
-    found = blended_trajectory([recorded_trajectory(seen, x0, noise), straight], lambda p: p.mean(0))
-    torch.testing.assert_close(found.noise, (noise + slope) / 2)
+    trajectory = blended_trajectory([recorded_trajectory(calls, x0, noise), straight], lambda p: p.mean(0))
+    torch.testing.assert_close(trajectory.noise, (noise + slope) / 2)
     expected = x0 + 20 * (noise + slope) / 2
-    torch.testing.assert_close(found.at(torch.tensor([20.0]))[0], expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(trajectory.at(torch.tensor([20.0]))[0], expected, rtol=1e-4, atol=1e-4)
 
 
 def published_offset(zts, offset):
@@ -144,8 +144,8 @@ def test_offset_is_the_published_one(offset):
     zts = list((p.points / (1 + p.sigmas**2).sqrt().view(-1, 1, 1, 1)).flip(0))
     for i, expected in enumerate(published_offset(zts, offset)):
         sigma = from_the_top[i : i + 1]
-        found = p.at(sigma, offset)[0] / (1 + sigma**2).sqrt()
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        latent = p.at(sigma, offset)[0] / (1 + sigma**2).sqrt()
+        torch.testing.assert_close(latent, expected, rtol=1e-5, atol=1e-5)
     assert torch.equal(p.at(p.sigmas, 0), p.at(p.sigmas))
 
 
@@ -177,8 +177,8 @@ def test_an_empty_mask_is_no_reference_at_all():
 
 
 def test_weight_0_is_absence():
-    kept = StyleReference((reference(0), reference(2), reference(0))).counted()
-    assert len(kept) == 1 and kept[0].weight == 2
+    references = StyleReference((reference(0), reference(2), reference(0))).counted()
+    assert len(references) == 1 and references[0].weight == 2
     with pytest.raises(ValueError, match="2 references all have weight 0"):
         StyleReference((reference(0), reference(0))).counted()
 

@@ -10,10 +10,10 @@ from zsamb_core.style_aligned.resize import FITS, fit
 @pytest.mark.parametrize("shape", [(9, 20), (33, 8), (1, 40), (16, 16)])
 def test_any_size_becomes_the_wanted_one(how, shape):
     x = torch.rand(2, 3, *shape)
-    found = fit(x, (16, 16), how, 0.5)
-    assert found.shape == (2, 3, 16, 16) and found.isfinite().all()
+    resized = fit(x, (16, 16), how, 0.5)
+    assert resized.shape == (2, 3, 16, 16) and resized.isfinite().all()
     if shape == (16, 16):
-        assert found is x
+        assert resized is x
 
 
 def test_crop_keeps_the_middle_and_pad_keeps_all():

@@ -35,25 +35,25 @@ def numbers(pack):
 def test_the_noise_says_which_pictures_a_run_draws(pack, side):
     from comfy.sample import prepare_noise
 
-    found = numbers(pack).pictures_of
+    pictures_of = numbers(pack).pictures_of
     latent = torch.zeros(4, 4, side, side)
-    assert found(prepare_noise(latent, 7), 7) == (0, 1, 2, 3)
+    assert pictures_of(prepare_noise(latent, 7), 7) == (0, 1, 2, 3)
     for picked in ((2, 3), (3,), (0, 0, 5), (9, 2, 4)):
-        assert found(prepare_noise(latent[: len(picked)], 7, list(picked)), 7) == picked
-    assert found(torch.zeros(2, 4, 8, 8), 7) is None
-    assert found(prepare_noise(latent, 8), 7) is None
-    assert found(prepare_noise(latent, 8), None) is None
-    assert found(prepare_noise(latent.half(), 7, [1, 2, 3, 4]), 7) == (1, 2, 3, 4)
+        assert pictures_of(prepare_noise(latent[: len(picked)], 7, list(picked)), 7) == picked
+    assert pictures_of(torch.zeros(2, 4, 8, 8), 7) is None
+    assert pictures_of(prepare_noise(latent, 8), 7) is None
+    assert pictures_of(prepare_noise(latent, 8), None) is None
+    assert pictures_of(prepare_noise(latent.half(), 7, [1, 2, 3, 4]), 7) == (1, 2, 3, 4)
 
 
 def test_the_furthest_picture_of_a_set_is_found_and_none_behind(pack):
     from comfy.sample import prepare_noise
 
-    found, most = numbers(pack).pictures_of, numbers(pack).FURTHEST
+    pictures_of, most = numbers(pack).pictures_of, numbers(pack).FURTHEST
     assert most >= 512
     latent = torch.zeros(1, 4, 4, 4)
-    assert found(prepare_noise(latent, 7, [most - 1]), 7) == (most - 1,)
-    assert found(prepare_noise(latent, 7, [most]), 7) is None
+    assert pictures_of(prepare_noise(latent, 7, [most - 1]), 7) == (most - 1,)
+    assert pictures_of(prepare_noise(latent, 7, [most]), 7) is None
 
 
 def test_rows_of_a_set_are_those_of_the_pictures_that_are_drawn(pack):
@@ -61,8 +61,8 @@ def test_rows_of_a_set_are_those_of_the_pictures_that_are_drawn(pack):
     assert rows(values, (2, 3), 2).tolist() == [2, 3]
     assert rows(values, (3, 0, 3), 3).tolist() == [3, 0, 3]
     # As they are: unknown pictures, one behind the set's end, rows of the batch, and one for all.
-    for given, pictures, batch in ((4, None, 2), (4, (3, 4), 2), (2, (2, 3), 2), (1, (2, 3), 2)):
-        assert torch.equal(rows(values[:given], pictures, batch), values[:given])
+    for count, pictures, batch in ((4, None, 2), (4, (3, 4), 2), (2, (2, 3), 2), (1, (2, 3), 2)):
+        assert torch.equal(rows(values[:count], pictures, batch), values[:count])
 
 
 def test_looking_for_the_pictures_leaves_the_state_of_random_numbers(pack):
@@ -270,13 +270,13 @@ def test_prompt_set_part_gives_a_stock_model_the_prompts_of_a_part(demo, pack, f
 
 
 @pytest.fixture
-def told(caplog):
+def log_lines(caplog):
     caplog.set_level(logging.INFO)
 
     def lines():
-        found = [record.getMessage() for record in caplog.records]
+        messages = [record.getMessage() for record in caplog.records]
         caplog.clear()
-        return found
+        return messages
 
     return lines
 
@@ -291,18 +291,18 @@ def test_rows_that_were_made_for_the_batch_stay_whichever_pictures_it_holds(pack
     assert picked(4) == [3, 0] and picked(3) == [0, 0]
 
 
-def test_pictures_behind_the_last_prompt_are_said_of_a_part_too(pack, demo, four, told):
+def test_pictures_behind_the_last_prompt_are_said_of_a_part_too(pack, demo, four, log_lines):
     node = pack.nodes.prompts.PromptSetPart
-    told()
+    log_lines()
     ((tokens, _),) = node.execute(four, {**demo.empty(2), "batch_index": [1, 5]}).result[0]
     assert tokens.equal(four[0][0][[1, 1]])
-    (line,) = [line for line in told() if line.startswith("Prompt Set Part: ")]
+    (line,) = [line for line in log_lines() if line.startswith("Prompt Set Part: ")]
     assert "there are 4 prompts, so picture 6 of the set repeats prompt 2." in line
 
 
-def test_what_is_not_drawn_or_repeated_is_said(demo, reference, four, told):
+def test_what_is_not_drawn_or_repeated_is_said(demo, reference, four, log_lines):
     model = demo.patched(reference=reference)
-    for latent, said in (
+    for latent, message in (
         (demo.empty(2), "SharedAttention Patch: of 4 prompts this run draws pictures 1, 2."),
         (rebatched(demo.empty(), 2)[1], "SharedAttention Patch: of 4 prompts this run draws pictures 3, 4."),
         (
@@ -310,29 +310,29 @@ def test_what_is_not_drawn_or_repeated_is_said(demo, reference, four, told):
             "SharedAttention Patch: there are 4 prompts, so pictures 5, 6 of the set repeat prompts 1, 2.",
         ),
     ):
-        told()
+        log_lines()
         sample(demo, model, four, latent=latent, steps=1)
-        assert [line for line in told() if line.startswith(said)], said
+        assert [line for line in log_lines() if line.startswith(message)], message
     sample(demo, model, four, steps=1)
-    assert not [line for line in told() if "prompts" in line]
+    assert not [line for line in log_lines() if "prompts" in line]
     sample(demo, model, four, batch=2, steps=1, disable_noise=True)
-    (line,) = [line for line in told() if "nothing tells" in line]
+    (line,) = [line for line in log_lines() if "nothing tells" in line]
     assert line.startswith("SharedAttention Patch: 4 prompts for 2 pictures, and nothing tells which")
 
 
-def test_parts_from_prompts_alone_are_warned_of(demo, reference, four, told):
+def test_parts_from_prompts_alone_are_warned_of(demo, reference, four, log_lines):
     model = demo.patched()
     first, second = rebatched(demo.empty(), 2)
     sample(demo, model, four, latent=first, steps=1)
-    assert not [line for line in told() if "without its first" in line]
+    assert not [line for line in log_lines() if "without its first" in line]
     sample(demo, model, four, latent=second, steps=1)
-    (line,) = [line for line in told() if "without its first" in line]
+    (line,) = [line for line in log_lines() if "without its first" in line]
     assert "pictures 3, 4 of a set without its first picture" in line and "pictures_at_once" in line
     sample(demo, model, four, batch=1, steps=1)
-    assert [line for line in told() if "one picture and no reference" in line]
+    assert [line for line in log_lines() if "one picture and no reference" in line]
     for latent in (second, demo.empty(1)):
         sample(demo, demo.patched(reference=reference), four, latent=latent, steps=1)
-        assert not [line for line in told() if "reference" in line]
+        assert not [line for line in log_lines() if "reference" in line]
 
 
 def test_context_windows_over_the_batch_have_each_picture_s_prompt(demo, reference):

@@ -39,13 +39,13 @@ def test_the_host_can_load_another_of_each(demo):
     import comfy.model_patcher
 
     for patcher in (demo.model, demo.clip.patcher, demo.vae.patcher):
-        load, given = patcher.clone().cached_patcher_init
-        again = load(*given)
+        load, arguments = patcher.clone().cached_patcher_init
+        again = load(*arguments)
         assert type(again) is type(patcher) and again.model is not patcher.model
         ours, theirs = patcher.model.state_dict(), again.model.state_dict()
         assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
-    load, given = demo.model.cached_patcher_init
-    assert type(load(*given, disable_dynamic=True)) is comfy.model_patcher.ModelPatcher
+    load, arguments = demo.model.cached_patcher_init
+    assert type(load(*arguments, disable_dynamic=True)) is comfy.model_patcher.ModelPatcher
 
 
 def test_vae_encode_and_decode_nodes(demo, star):

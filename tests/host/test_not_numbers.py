@@ -65,16 +65,16 @@ def record(demo, latent, positive=None, negative=None):
 )
 def test_references_refuse_latents_and_prompts(demo, silent, node, name, value):
     good, bad = torch.ones(1, 4, 8, 8), broken(torch.ones(1, 4, 8, 8), value)
-    told = "1 of [0-9]+ values that are not numbers"
-    with pytest.raises(ValueError, match=f"^{name}.*: the latent input has {told}"):
+    message = "1 of [0-9]+ values that are not numbers"
+    with pytest.raises(ValueError, match=f"^{name}.*: the latent input has {message}"):
         node(demo, {"samples": bad})
     for pooled in (False, True):
-        with pytest.raises(ValueError, match=f"^{name}.*: the positive input has {told}"):
+        with pytest.raises(ValueError, match=f"^{name}.*: the positive input has {message}"):
             node(demo, {"samples": good}, positive=prompt(demo, value, pooled))
-        with pytest.raises(ValueError, match=f"^{name}.*: the negative input has {told}"):
+        with pytest.raises(ValueError, match=f"^{name}.*: the negative input has {message}"):
             node(demo, {"samples": good}, negative=prompt(demo, value, pooled))
     if node is record:
-        with pytest.raises(ValueError, match=f"^{name}.*: the latent input's noise mask has {told}"):
+        with pytest.raises(ValueError, match=f"^{name}.*: the latent input's noise mask has {message}"):
             node(demo, {"samples": good, "noise_mask": broken(torch.ones(1, 8, 8), value)})
 
 
@@ -185,9 +185,9 @@ def test_numbers_by_a_link_are_refused(pack, demo, silent, tmp_path, value):
     with refused("Subtract Content", "scale"):
         nodes.style_embeds.SubtractContent.execute(embeds, "subtract", value, "", content_embeds=embeds)
     for name in ("cache_minutes", "timeout"):
-        given = {"cache_minutes": 10.0, "timeout": 1.0, name: value}
+        settings = {"cache_minutes": 10.0, "timeout": 1.0, name: value}
         ask = nodes.weather.DescribeWeather.execute(
-            "Open-Meteo", "Rome", "metric", "{condition}", offline="", **given
+            "Open-Meteo", "Rome", "metric", "{condition}", offline="", **settings
         )
         with refused("Describe Weather", name):
             asyncio.run(ask)

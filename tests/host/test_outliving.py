@@ -67,12 +67,12 @@ def test_what_is_kept_of_a_model_call_is_allocated_in_a_pause(pack, demo, refere
     with allocated:
         out = demo.sample(model, demo.encode("a cat"), batch=1, steps=1)
     layers = [layer for f in features for layer in f.layers.values()]
-    kept = [t for layer in layers for t in (layer.k, layer.v)]
-    kept += [t for x in layers for s in (x.queries, x.keys, x.values) for t in (s.mean, s.deviation)]
-    kept += [t for f in features for n in f.norms.values() for t in (n.mean, n.variance)]
-    kept += [t for x in placed for t in (x if isinstance(x, tuple) else (x,))]
-    assert len(kept) > 300 and len(placed) >= 3
-    assert allocated.all_paused(kept)
+    tensors = [t for layer in layers for t in (layer.k, layer.v)]
+    tensors += [t for x in layers for s in (x.queries, x.keys, x.values) for t in (s.mean, s.deviation)]
+    tensors += [t for f in features for n in f.norms.values() for t in (n.mean, n.variance)]
+    tensors += [t for x in placed for t in (x if isinstance(x, tuple) else (x,))]
+    assert len(tensors) > 300 and len(placed) >= 3
+    assert allocated.all_paused(tensors)
     monkeypatch.undo()
     assert torch.equal(demo.sample(model, demo.encode("a cat"), batch=1, steps=1), out)
 
@@ -80,8 +80,8 @@ def test_what_is_kept_of_a_model_call_is_allocated_in_a_pause(pack, demo, refere
 def test_style_values_tell_the_cache_their_size(demo, pack, reference):
     masked = demo.weigh(reference, mask=torch.ones(1, 8, 8), others=reference)
     path = reference.references[0].trajectory
-    told = sum(t.numel() * t.element_size() for t in masked._comfy_cache_tensors())
-    assert told == 2 * 4 * (path.points.numel() + path.sigmas.numel()) + 4 * 64
+    size = sum(t.numel() * t.element_size() for t in masked._comfy_cache_tensors())
+    assert size == 2 * 4 * (path.points.numel() + path.sigmas.numel()) + 4 * 64
     embeds = make_embeds(pack, count=3)
     expected = embeds.pooled.numel() + embeds.hidden.numel() + embeds.blank.numel()
     assert sum(t.numel() for t in embeds._comfy_cache_tensors()) == expected

@@ -10,15 +10,15 @@ pytestmark = pytest.mark.host
 
 
 @pytest.fixture
-def said(caplog):
+def log_line(caplog):
     caplog.set_level(logging.INFO)
 
     def line(part):
         """The one line with ``part``."""
-        found = [r.getMessage() for r in caplog.records if part in r.getMessage()]
-        assert len(found) == 1, (part, [r.getMessage() for r in caplog.records])
+        messages = [r.getMessage() for r in caplog.records if part in r.getMessage()]
+        assert len(messages) == 1, (part, [r.getMessage() for r in caplog.records])
         caplog.clear()
-        return found[0]
+        return messages[0]
 
     line.nothing = lambda part: part not in caplog.text
     return line
@@ -30,97 +30,99 @@ def patch(demo, **settings):
     return node.execute(**{**values, "model": demo.model, **settings}).result[0]
 
 
-def test_no_reference(demo, reference, said):
+def test_no_reference(demo, reference, log_line):
     patch(demo)
-    assert said("no reference is connected").endswith("the first picture is it.")
+    assert log_line("no reference is connected").endswith("the first picture is it.")
     patch(demo, share="all pictures")
-    assert said("no reference is connected").endswith("see each other.")
+    assert log_line("no reference is connected").endswith("see each other.")
     patch(demo, reference=reference)
-    assert said.nothing("no reference")
+    assert log_line.nothing("no reference")
 
 
 @pytest.mark.parametrize("typed", [{"score_shift": -5.0}, {"score_scale": 0.3}])
 @pytest.mark.parametrize("preset", ["auto", "normal", "famous", "none"])
-def test_a_shift_beside_a_preset(demo, said, preset, typed):
+def test_a_shift_beside_a_preset(demo, log_line, preset, typed):
     ((name, value),) = typed.items()
     patch(demo, preset=preset, **typed)
-    assert said("does nothing with preset") == (
+    assert log_line("does nothing with preset") == (
         f"SharedAttention Patch: {name} {value:g} does nothing with preset {preset}. Choose preset custom."
     )
     patch(demo, preset="custom", **typed)
     patch(demo, preset=preset)
-    assert said.nothing("does nothing")
+    assert log_line.nothing("does nothing")
 
 
-def test_a_shift_beside_a_reference_s_preset(demo, reference, said):
+def test_a_shift_beside_a_reference_s_preset(demo, reference, log_line):
     node = demo.pack.nodes.references.WeighReference
     node.execute(1.0, "as the patch", -5.0, 0.3, 0, reference)
-    assert said("do nothing").startswith("Style Reference: score_shift -5 and score_scale 0.3 do nothing")
+    assert log_line("do nothing").startswith("Style Reference: score_shift -5 and score_scale 0.3 do nothing")
     node.execute(1.0, "custom", -5.0, 0.3, 0, reference)
-    assert said.nothing("nothing")
+    assert log_line.nothing("nothing")
 
 
-def test_a_second_patch_in_a_row(demo, reference, said):
+def test_a_second_patch_in_a_row(demo, reference, log_line):
     first = patch(demo, reference=reference)
     patch(demo, model=first)
-    assert "takes its place, reference and all" in said("SharedAttention Patch already")
+    assert "takes its place, reference and all" in log_line("SharedAttention Patch already")
     patch(demo, model=first, strength=0.0)  # a way to switch it off
-    assert said.nothing("already")
+    assert log_line.nothing("already")
     demo.adain(demo.adain())
-    said("the model has AdaIN Queries already")
+    log_line("the model has AdaIN Queries already")
 
 
-def test_what_leaves_the_patch_without_effect(demo, said):
+def test_what_leaves_the_patch_without_effect(demo, log_line):
     patch(demo, only_self_level=1.0)
-    said("no layer shares")
+    log_line("no layer shares")
     demo.adain(queries=False, keys=False)
-    said("AdaIN Queries: queries, keys and values are all off")
+    log_line("AdaIN Queries: queries, keys and values are all off")
     demo.adain(strength=0.0)
-    said("AdaIN Queries: strength is 0")
+    log_line("AdaIN Queries: strength is 0")
     patch(demo, share="all pictures", preset="famous")
-    said("preset famous does nothing with share all pictures and no reference")
+    log_line("preset famous does nothing with share all pictures and no reference")
 
 
-def test_one_picture_alone(demo, said):
+def test_one_picture_alone(demo, log_line):
     demo.sample(demo.patched(), demo.prompts("a cat"), batch=1, steps=1)
-    said("one picture and no reference")
+    log_line("one picture and no reference")
 
 
-def test_several_prompts_for_one_picture(demo, star, four, said):
+def test_several_prompts_for_one_picture(demo, star, four, log_line):
     nodes, latent = demo.pack.nodes.references, {"samples": demo.vae.encode(star)}
     empty, negative = {"samples": torch.zeros(1, 4, 16, 16)}, demo.encode("")
     nodes.DDIMInvert.execute(demo.model, latent, four, negative, 1, 1.0, 0, "simple")
-    assert said("DDIM Invert: positive holds 4 prompts").endswith("the first of them is taken.")
+    assert log_line("DDIM Invert: positive holds 4 prompts").endswith("the first of them is taken.")
     nodes.NoiseReference.execute(demo.model, latent, negative, four, 1)
-    said("Noise Reference: negative holds 4 prompts")
+    log_line("Noise Reference: negative holds 4 prompts")
     nodes.RecordReference.execute(demo.model, 1, 1, 4.0, "ddim", "simple", four, negative, empty, 1.0)
-    said("KSampler (Record Reference): positive holds 4 prompts")
+    log_line("KSampler (Record Reference): positive holds 4 prompts")
 
 
-def test_decimal_commas(demo, pack, star, tmp_path, said):
+def test_decimal_commas(demo, pack, star, tmp_path, log_line):
     from .style_aligned.styling import make_adapter, make_embeds, styled
 
     adapter = make_adapter(pack, demo.model, tmp_path / "adapter.safetensors")
     styled(pack, demo.model, adapter, make_embeds(pack), weight_curve="0,5")
-    assert said("weight_curve '0,5' is read as 0, 5").startswith("StyleBlockIPAdapter: ")
+    assert log_line("weight_curve '0,5' is read as 0, 5").startswith("StyleBlockIPAdapter: ")
     with pytest.raises(ValueError, match="StyleBlockIPAdapter: weight_curve: '0,5 1,5' has decimal commas"):
         styled(pack, demo.model, adapter, make_embeds(pack), weight_curve="0,5 1,5")
     rows = partial(pack.nodes.blend.weight_rows, node="Multi-Ref Blend")
     assert rows("0,7", 2) == [[0, 7]]
-    said("Multi-Ref Blend: weights '0,7' is read as 0, 7")
+    log_line("Multi-Ref Blend: weights '0,7' is read as 0, 7")
     with pytest.raises(ValueError, match="weights: '0,7 0,3' has decimal commas. Write a point: 0.7 0.3"):
         rows("0,7 0,3", 2)
     assert pack.nodes.style_embeds.parse_numbers("1,2", 2, "Encode Style Images") == (1, 2)
-    said("Encode Style Images: weights '1,2' is read as 1, 2")
+    log_line("Encode Style Images: weights '1,2' is read as 1, 2")
     with pytest.raises(ValueError, match="Encode Style Images: weights: '0,05' has decimal commas"):
         pack.nodes.style_embeds.parse_numbers("0,05", 2, "Encode Style Images")
 
 
 def test_what_does_nothing_in_instantstyle(pack):
-    told = pack.nodes.ip_adapter.without_effect
-    assert told("style", None, "", 0.5, None) == []
-    assert told("style", {}, "a cat", 0.5, object()) == []
-    assert told("all", {}, "", 0.5, None) == ["block_weights takes the place of preset all"]
-    assert told("style", None, "a cat", 0.0, object()) == ["content_scale is 0, so nothing is subtracted"]
-    (line,) = told("style", None, "", 0.5, object())
+    without_effect = pack.nodes.ip_adapter.without_effect
+    assert without_effect("style", None, "", 0.5, None) == []
+    assert without_effect("style", {}, "a cat", 0.5, object()) == []
+    assert without_effect("all", {}, "", 0.5, None) == ["block_weights takes the place of preset all"]
+    assert without_effect("style", None, "a cat", 0.0, object()) == [
+        "content_scale is 0, so nothing is subtracted"
+    ]
+    (line,) = without_effect("style", None, "", 0.5, object())
     assert line.startswith("content is empty")

@@ -11,10 +11,10 @@ def context(pack):
     """(prompts, style, report) of the node, its inputs at their defaults unless given."""
     node = pack.nodes.context.ContextToPrompt
 
-    def context(**given):
+    def context(**settings):
         inputs = node.define_schema().inputs
         values = {i.id: i.default for i in inputs if getattr(i, "default", None) is not None}
-        return node.execute(**{**values, **given}).result
+        return node.execute(**{**values, **settings}).result
 
     return context
 
@@ -82,8 +82,8 @@ def test_long_prompts_are_counted_as_clip_counts_them(context, demo):
         if words < 75:
             assert report == f"prompt 1: {words + 3} tokens." and len(batches) == 1
         else:
-            said = f"prompt 1: {words + 3} tokens, more than the 77 that CLIP reads at once: it gets them in"
-            assert report == f"{said} {len(batches)} pieces."
+            start = f"prompt 1: {words + 3} tokens, more than the 77 that CLIP reads at once: it gets them in"
+            assert report == f"{start} {len(batches)} pieces."
 
 
 def test_raw_sources_go_through_their_models(context, models, pack):
@@ -93,26 +93,26 @@ def test_raw_sources_go_through_their_models(context, models, pack):
     prompts, _, report = context(image=images, speech=sound, music=sound, text="x", **models)
     describe = pack.nodes.describe
     captions = describe.CaptionImage.execute(models["caption_model"], images, "", 20, 1).result[0]
-    said = describe.TranscribeSpeech.execute(models["speech_model"], sound, "auto", False).result[0]
+    transcript = describe.TranscribeSpeech.execute(models["speech_model"], sound, "auto", False).result[0]
     mood = describe.DescribeMusic.execute(models["music_model"], sound, "mood", 1).result[0]
-    again, *_ = context(image=captions, speech=said, music=mood, text="x")
+    again, *_ = context(image=captions, speech=transcript, music=mood, text="x")
     assert prompts == again and prompts.count("\n") == 1 and mood in prompts
 
 
 @pytest.mark.parametrize("name, title", [("image", "Caption"), ("speech", "Speech"), ("music", "Music")])
 def test_raw_sources_without_their_models(context, name, title):
-    given = (
+    source = (
         torch.zeros(1, 8, 8, 3) if name == "image" else {"waveform": torch.zeros(1, 1, 9), "sample_rate": 9}
     )
     with pytest.raises(
         ValueError, match=f"ContextToPrompt: {name} is no text, and {title.lower()}_model is not"
     ):
-        context(**{name: given})
+        context(**{name: source})
 
 
 def test_summaries_say_what_they_drop(context, models, pack, monkeypatch, caplog):
     """The tiny T5 writes nonsense, so every source is lost; then the published example's own summary."""
-    given = {
+    sources = {
         "image": "a key on a wooden surface.",
         "speech": "A pair of keys lying on the table in the garden.",
     }
@@ -122,16 +122,18 @@ def test_summaries_say_what_they_drop(context, models, pack, monkeypatch, caplog
         "template": "{image} {speech}",
     }
     monkeypatch.setattr(models["summary_model"].model.tokenizer, "model_max_length", 12)
-    assert "prompt 1: the summary model read 12 of " in context(**given, **settings)[2]
+    assert "prompt 1: the summary model read 12 of " in context(**sources, **settings)[2]
     monkeypatch.undo()
-    prompts, _, report = context(**given, **settings)
-    (alone,) = models["summary_model"].model.summaries([f"{given['image']} {given['speech']}"], lambda: None)
+    prompts, _, report = context(**sources, **settings)
+    (alone,) = models["summary_model"].model.summaries(
+        [f"{sources['image']} {sources['speech']}"], lambda: None
+    )
     assert prompts == pack.zsamb_core.context.fusion.escape(alone)
     assert "the summary dropped image ('a key on a wooden surface.')" in report
     assert "the summary dropped speech" in report and "the summary dropped image" in caplog.text
     published = "a pair of keys lying on the table in the garden."
     monkeypatch.setattr(pack.nodes.context, "summarise_all", lambda model, texts: [published] * len(texts))
-    prompts, style, report = context(**given, **settings, weather="Clear sky.", style="in oil")
+    prompts, style, report = context(**sources, **settings, weather="Clear sky.", style="in oil")
     assert prompts == published and style == "in oil"
     assert "dropped image" in report and "dropped speech" not in report
     assert "weather is not in it: the template does" in report and "dropped weather" not in report
@@ -154,8 +156,8 @@ def test_errors_come_first_and_name_the_input(context, models):
 
 def test_a_video_without_sound_is_no_source_and_is_said(context, models, caplog):
     """None comes by a link alone; where nothing is connected, nothing is said."""
-    for given in (None, {"waveform": torch.zeros(1, 1, 0), "sample_rate": 9}):
-        prompts, _, report = context(text="a cat", speech=given, music=given, **models)
+    for audio in (None, {"waveform": torch.zeros(1, 1, 0), "sample_rate": 9}):
+        prompts, _, report = context(text="a cat", speech=audio, music=audio, **models)
         assert prompts == "a cat" and "speech" in report and "music" in report
         assert "without sound" in report or "no sound" in report
         assert "ContextToPrompt: speech: there is none" in caplog.text
@@ -167,17 +169,19 @@ def test_a_recording_in_speech_takes_language_and_translate(context, models, pac
              "sample_rate": 8_000}  # fmt: skip
     asked, ask = [], pack.nodes._descriptions.transcribe_all
     monkeypatch.setattr(
-        pack.nodes._descriptions, "transcribe_all", lambda *given: asked.append(given[2:]) or ask(*given)
+        pack.nodes._descriptions, "transcribe_all", lambda *args: asked.append(args[2:]) or ask(*args)
     )
     for language, translate in (("auto", False), ("it", True)):
-        given = {"language": language, "translate": translate}
-        found = context(speech=sound, text="x", **given, **models)[0]
-        said = pack.nodes.describe.TranscribeSpeech.execute(models["speech_model"], sound, **given).result[0]
-        assert found == context(speech=said, text="x")[0]
+        settings = {"language": language, "translate": translate}
+        prompts = context(speech=sound, text="x", **settings, **models)[0]
+        transcript = pack.nodes.describe.TranscribeSpeech.execute(
+            models["speech_model"], sound, **settings
+        ).result[0]
+        assert prompts == context(speech=transcript, text="x")[0]
     assert asked == [(None, False)] * 2 + [("it", True)] * 2
     assert "do nothing here" not in caplog.text
-    for given in ({"language": "it"}, {"translate": True}):
-        report = context(text="a cat", speech="hello", **given)[2]
+    for settings in ({"language": "it"}, {"translate": True}):
+        report = context(text="a cat", speech="hello", **settings)[2]
         assert "language and translate do nothing here: they are for a recording in speech" in report
     # New inputs stand behind the old ones: saved workflows fill widgets by place.
     assert [i.id for i in pack.nodes.context.ContextToPrompt.define_schema().inputs][-2:] == [
@@ -188,13 +192,13 @@ def test_a_recording_in_speech_takes_language_and_translate(context, models, pac
 
 def test_prompt_boxes_take_braces_and_templates_keep_theirs(pack):
     """``dynamic_prompts``, as the host's prompt boxes have it; a template keeps its {text}."""
-    nodes, found = pack.nodes, {}
+    nodes, flags = pack.nodes, {}
     for module in (nodes.prompts, nodes.context, nodes.ip_adapter, nodes.style_embeds, nodes.weather):
         for node in module.NODES:
-            for given in node.define_schema().inputs:
-                if getattr(given, "dynamic_prompts", None) is not None:
-                    found[f"{node.__name__}.{given.id}"] = given.dynamic_prompts
-    assert found == {
+            for widget in node.define_schema().inputs:
+                if getattr(widget, "dynamic_prompts", None) is not None:
+                    flags[f"{node.__name__}.{widget.id}"] = widget.dynamic_prompts
+    assert flags == {
         "PromptSet.prompts": True,
         "PromptSet.style": True,
         "ContextToPrompt.text": True,

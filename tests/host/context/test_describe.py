@@ -20,8 +20,8 @@ def folders(tmp_path, monkeypatch):
     places = {name: tmp_path / name for name in ("transformers", "whisper", "clap")}
     for name, path in places.items():
         path.mkdir()
-        kept = {".pt"} if name != "transformers" else set()
-        monkeypatch.setitem(folder_paths.folder_names_and_paths, name, ([str(path)], kept))
+        endings = {".pt"} if name != "transformers" else set()
+        monkeypatch.setitem(folder_paths.folder_names_and_paths, name, ([str(path)], endings))
     monkeypatch.setattr(folder_paths, "user_directory", str(tmp_path / "user"))
     (tmp_path / "user" / "__zsamb").mkdir(parents=True)
     return tmp_path
@@ -30,28 +30,28 @@ def folders(tmp_path, monkeypatch):
 @pytest.fixture
 def models(folders, tiny, pack):
     """The four loaders' outputs, on the tiny models as their authors' folders."""
-    found = {}
+    outputs = {}
     for name, kind in (("Caption", "blip"), ("Speech", "whisper"), ("Music", "clap"), ("Summary", "t5")):
         path = folders / "transformers" / "tiny" / kind
         path.parent.mkdir(exist_ok=True)
         path.symlink_to(tiny[kind])
         loader = getattr(pack.nodes.context_models, f"Load{name}Model")
-        (found[name],) = loader.execute(f"tiny/{kind}").result
-    return found
+        (outputs[name],) = loader.execute(f"tiny/{kind}").result
+    return outputs
 
 
 @pytest.fixture
 def node(pack):
     """A node's outputs, its inputs at their defaults unless given."""
 
-    def run(name, **given):
+    def run(name, **settings):
         cls = next(
             n for m in (pack.nodes.describe, pack.nodes.context) for n in m.NODES if n.__name__ == name
         )
         values = {
             i.id: i.default for i in cls.define_schema().inputs if getattr(i, "default", None) is not None
         }
-        return cls.execute(**{**values, **given}).result
+        return cls.execute(**{**values, **settings}).result
 
     return run
 
@@ -90,9 +90,11 @@ def test_loaders_list_what_fits_and_say_what_is_missing(pack, folders, tiny, nam
     assert loader.validate_inputs(kind) is True
     assert "name is [1], expected text such as" in loader.validate_inputs([1])
     assert loader.validate_inputs(None) is True and loader.fingerprint_inputs(None) == ""  # by a link
-    said = loader.validate_inputs(recommended)
-    assert said.startswith(f"Load {name} Model: the folder '{recommended}' with a config.json was not found")
-    assert str(folders / "transformers") in said and f"huggingface.co/{recommended}: " in said
+    message = loader.validate_inputs(recommended)
+    assert message.startswith(
+        f"Load {name} Model: the folder '{recommended}' with a config.json was not found"
+    )
+    assert str(folders / "transformers") in message and f"huggingface.co/{recommended}: " in message
     assert loader.fingerprint_inputs(kind) == loader.fingerprint_inputs(kind)
     for elsewhere in (str(tiny[kind]), f"../{kind}", f"x/../../{kind}"):
         assert "leads elsewhere" in loader.validate_inputs(elsewhere)
@@ -107,8 +109,8 @@ def test_single_files_are_listed_and_wrong_ones_named(pack, folders, name, folde
     torch.save({"something": torch.zeros(3)}, folders / folder / "other.pt")
     assert loader.define_schema().inputs[0].options == [KINDS[name][1], "other.pt"]
     assert loader.validate_inputs("other.pt") is True
-    said = loader.validate_inputs("gone.pt")
-    assert "the file 'gone.pt' was not found" in said and "Get such as " in said
+    message = loader.validate_inputs("gone.pt")
+    assert "the file 'gone.pt' was not found" in message and "Get such as " in message
     assert "huggingface.co/openai/whisper-tiny: " in loader.validate_inputs("openai/whisper-tiny")
     words = folders / "transformers" / "FacebookAI" / "roberta-base"
     if name == "Music":
@@ -152,11 +154,11 @@ def test_transcripts_are_one_line_per_recording(node, models):
     audio = noise(3, batch=3)
     audio["waveform"][1] = 0
     text, report = node("TranscribeSpeech", speech_model=models["Speech"], audio=audio, language="it")
-    lines, found = text.split("\n"), json.loads(report)
-    assert found["model"] == "tiny/whisper" and len(lines) == len(found["recordings"]) == 3
-    assert lines[0] and not lines[1] and [r["text"] for r in found["recordings"]] == lines
-    assert "nothing to hear" in found["recordings"][1]["warnings"][0]
-    assert found["recordings"][0]["language"] == "it" and found["recordings"][0]["segments"]
+    lines, content = text.split("\n"), json.loads(report)
+    assert content["model"] == "tiny/whisper" and len(lines) == len(content["recordings"]) == 3
+    assert lines[0] and not lines[1] and [r["text"] for r in content["recordings"]] == lines
+    assert "nothing to hear" in content["recordings"][1]["warnings"][0]
+    assert content["recordings"][0]["language"] == "it" and content["recordings"][0]["segments"]
 
 
 def test_a_warning_reaches_the_log(node, models, caplog):
@@ -177,12 +179,14 @@ NO_SOUND = [None, {"waveform": torch.zeros(1, 2, 0), "sample_rate": 44_100}]
 def test_a_video_without_sound_is_silence(node, models, caplog, audio):
     """The host has None for it, and an AUDIO without samples where another node cut it to nothing."""
     text, report = node("TranscribeSpeech", speech_model=models["Speech"], audio=audio)
-    (found,) = json.loads(report)["recordings"]
-    assert text == "" == found["text"] and found["segments"] == [] and found["language"] is None
-    assert found["warnings"] == ["nothing to hear: there is no sound, as of a video without a sound track"]
+    (recording,) = json.loads(report)["recordings"]
+    assert text == "" == recording["text"] and recording["segments"] == [] and recording["language"] is None
+    assert recording["warnings"] == [
+        "nothing to hear: there is no sound, as of a video without a sound track"
+    ]
     text, genre, report = node("DescribeMusic", music_model=models["Music"], audio=audio)
-    (found,) = json.loads(report)["recordings"]
-    assert (text, genre) == ("", "") and "there is no sound" in found["warnings"][0]
+    (recording,) = json.loads(report)["recordings"]
+    assert (text, genre) == ("", "") and "there is no sound" in recording["warnings"][0]
     for name in ("Transcribe Speech", "Describe Music"):
         assert f"{name}: recording 1: nothing to hear: there is no sound" in caplog.text
 
@@ -203,31 +207,31 @@ def test_one_side_inverted_is_heard_and_said(node, models, caplog):
     alone = node("TranscribeSpeech", speech_model=models["Speech"], audio=noise(3), language="it")[0]
     audio["waveform"][:, 1] *= -1
     text, report = node("TranscribeSpeech", speech_model=models["Speech"], audio=audio, language="it")
-    (found,) = json.loads(report)["recordings"]
-    assert text == alone != "" and "channels cancel each other" in found["warnings"][0]
+    (recording,) = json.loads(report)["recordings"]
+    assert text == alone != "" and "channels cancel each other" in recording["warnings"][0]
     report = node("DescribeMusic", music_model=models["Music"], audio=audio)[2]
     assert "channels cancel each other" in json.loads(report)["recordings"][0]["warnings"][0]
     assert caplog.text.count("channels cancel each other") == 2
 
 
 def test_json_can_be_read_in_every_script(node, models, pack, monkeypatch):
-    said = "\u043c\u0430\u044f\u043a \u706f\u5854"
-    parts = [{"start": 0.0, "end": 1.0, "text": said}]
-    transcript = pack.zsamb_core.context.speech.Transcript(said, "ru", parts)
+    words = "\u043c\u0430\u044f\u043a \u706f\u5854"
+    parts = [{"start": 0.0, "end": 1.0, "text": words}]
+    transcript = pack.zsamb_core.context.speech.Transcript(words, "ru", parts)
     monkeypatch.setattr(pack.nodes._descriptions, "transcribe_all", lambda *_: [transcript])
     _, report = node("TranscribeSpeech", speech_model=models["Speech"], audio=noise(1))
-    assert report.count(said) == 2
+    assert report.count(words) == 2
 
 
 def test_music_in_words(node, models, pack):
     sets = pack.zsamb_core.context.music.read_label_sets(pack.zsamb_core.context.music.SHIPPED)
     audio = noise(12, 44_100, 2, 2)
     text, genre, report = node("DescribeMusic", music_model=models["Music"], audio=audio)
-    found = [r["sets"] for r in json.loads(report)["recordings"]]
-    assert all(list(one) == list(sets) and all(len(v) == 1 for v in one.values()) for one in found)
-    labels = [one["mood"][0]["label"] for one in found]
+    answers = [r["sets"] for r in json.loads(report)["recordings"]]
+    assert all(list(one) == list(sets) and all(len(v) == 1 for v in one.values()) for one in answers)
+    labels = [one["mood"][0]["label"] for one in answers]
     assert text.split("\n") == [f"The atmosphere is {label}." for label in labels]
-    assert genre.split("\n") == [one["genre"][0]["label"] for one in found]
+    assert genre.split("\n") == [one["genre"][0]["label"] for one in answers]
     text, _, report = node(
         "DescribeMusic", music_model=models["Music"], audio=audio, sets="genre, tone", top_k=3
     )
@@ -262,17 +266,19 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("audio, said", BAD)
-def test_what_is_no_sound_is_refused_by_name(node, models, audio, said):
-    with pytest.raises(ValueError, match=f"Transcribe Speech: {said}"):
+@pytest.mark.parametrize("audio, message", BAD)
+def test_what_is_no_sound_is_refused_by_name(node, models, audio, message):
+    with pytest.raises(ValueError, match=f"Transcribe Speech: {message}"):
         node("TranscribeSpeech", speech_model=models["Speech"], audio=audio)
-    with pytest.raises(ValueError, match=f"Describe Music: {said}"):
+    with pytest.raises(ValueError, match=f"Describe Music: {message}"):
         node("DescribeMusic", music_model=models["Music"], audio=audio)
 
 
-@pytest.mark.parametrize("sets, said", [("mood, smell", "sets names 'smell'"), (" ,", "sets is empty")])
-def test_label_sets_that_are_none(node, models, sets, said):
-    with pytest.raises(ValueError, match=f"Describe Music: {said}, expected some of mood, tone, instrument"):
+@pytest.mark.parametrize("sets, message", [("mood, smell", "sets names 'smell'"), (" ,", "sets is empty")])
+def test_label_sets_that_are_none(node, models, sets, message):
+    with pytest.raises(
+        ValueError, match=f"Describe Music: {message}, expected some of mood, tone, instrument"
+    ):
         node("DescribeMusic", music_model=models["Music"], audio=noise(1), sets=sets)
 
 
@@ -305,27 +311,27 @@ def test_the_user_can_interrupt(node, models, pictures):
         "TranscribeSpeech": {"speech_model": models["Speech"], "audio": noise(5)},
         "DescribeMusic": {"music_model": models["Music"], "audio": noise(25)},
     }
-    for name, given in calls.items():
+    for name, inputs in calls.items():
         mm.interrupt_current_processing(True)
         with pytest.raises(mm.InterruptProcessingException):
-            node(name, **given)
+            node(name, **inputs)
         mm.interrupt_current_processing(False)
-        assert node(name, **given)[0]
+        assert node(name, **inputs)[0]
 
 
 def test_the_host_s_progress_bar_moves_to_its_end(node, models, pictures):
     import comfy.utils
 
-    seen = []
-    comfy.utils.set_progress_bar_global_hook(lambda value, total, *_, **__: seen.append((value, total)))
+    moves = []
+    comfy.utils.set_progress_bar_global_hook(lambda value, total, *_, **__: moves.append((value, total)))
     try:
         node("CaptionImage", caption_model=models["Caption"], images=pictures)
-        assert seen == [(8, 11), (11, 11)]
-        seen.clear()
+        assert moves == [(8, 11), (11, 11)]
+        moves.clear()
         node("DescribeMusic", music_model=models["Music"], audio=noise(25))
-        assert seen[0] == (1, 3) and seen[-1] == (3, 3)
-        seen.clear()
+        assert moves[0] == (1, 3) and moves[-1] == (3, 3)
+        moves.clear()
         node("TranscribeSpeech", speech_model=models["Speech"], audio=noise(40), language="en")
-        assert seen[-1] == (40, 40) and len(seen) > 2
+        assert moves[-1] == (40, 40) and len(moves) > 2
     finally:
         comfy.utils.set_progress_bar_global_hook(None)

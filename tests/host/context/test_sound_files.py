@@ -45,8 +45,8 @@ def at(audio, rate, channels, folder):
 def features(model, audio, pack):
     """Whisper's log-mel input, where there is speech."""
     ((track, _),) = pack.nodes._host.context.models.tracks_of(audio, 16_000)
-    given = model.model.features(track.numpy(), sampling_rate=16_000, return_tensors="pt")
-    return given["input_features"][0][:, : len(track) // 160]
+    inputs = model.model.features(track.numpy(), sampling_rate=16_000, return_tensors="pt")
+    return inputs["input_features"][0][:, : len(track) // 160]
 
 
 @pytest.mark.parametrize("rate, channels", [(8_000, 1), (16_000, 1), (44_100, 2), (48_000, 2)])
@@ -60,8 +60,8 @@ def test_speech_is_the_same_at_every_rate(pack, whisper, spoken, tmp_path, rate,
     assert torch.corrcoef(torch.stack([a, b]))[0, 1] > 0.98
     node = pack.nodes.describe.TranscribeSpeech
     text, report = node.execute(whisper, audio, "en", False).result
-    (found,) = json.loads(report)["recordings"]
-    assert found["text"] == text and bool(text) == ("no speech was found" not in found["warnings"])
+    (recording,) = json.loads(report)["recordings"]
+    assert recording["text"] == text and bool(text) == ("no speech was found" not in recording["warnings"])
 
 
 def test_ten_minutes_of_speech_are_heard_to_the_end(pack, whisper, spoken, tmp_path, monkeypatch):
@@ -73,8 +73,8 @@ def test_ten_minutes_of_speech_are_heard_to_the_end(pack, whisper, spoken, tmp_p
     seconds = audio["waveform"].shape[2] / audio["sample_rate"]
     assert seconds > 600
     text, report = pack.nodes.describe.TranscribeSpeech.execute(whisper, audio, "en", False).result
-    (found,) = json.loads(report)["recordings"]
-    starts = [segment["start"] for segment in found["segments"]]
+    (recording,) = json.loads(report)["recordings"]
+    starts = [segment["start"] for segment in recording["segments"]]
     assert "\n" not in text and starts and max(starts) > 540 and max(starts) < seconds
     assert starts[0] < 60
 

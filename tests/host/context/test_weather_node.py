@@ -39,9 +39,9 @@ def server(monkeypatch, user, pack):
 def ask(pack):
     node = pack.nodes.weather.DescribeWeather
 
-    def ask(**given):
+    def ask(**settings):
         values = {i.id: i.default for i in node.define_schema().inputs}
-        text, report = asyncio.run(node.execute(**{**values, **given})).result
+        text, report = asyncio.run(node.execute(**{**values, **settings})).result
         return text, json.loads(report)
 
     return ask
@@ -91,8 +91,8 @@ def test_the_cache_does_not_grow_without_end(server, ask, pack):
 
 
 def test_the_key_comes_from_the_environment_or_the_user_s_folder(server, ask, user, monkeypatch):
-    said = "Describe Weather: OpenWeatherMap needs a key.*variable OPENWEATHERMAP_API_KEY or the file"
-    with pytest.raises(ValueError, match=said) as error:
+    message = "Describe Weather: OpenWeatherMap needs a key.*variable OPENWEATHERMAP_API_KEY or the file"
+    with pytest.raises(ValueError, match=message) as error:
         ask(service="OpenWeatherMap")
     assert str(user / "openweathermap.key") in str(error.value) and server.asked == []
     (user / "openweathermap.key").write_text(f"{KEY}\n")
@@ -108,7 +108,7 @@ def test_the_key_is_in_no_output_error_or_log(server, ask, monkeypatch, caplog, 
 
     monkeypatch.setenv("OPENWEATHERMAP_API_KEY", KEY)
     caplog.set_level(logging.DEBUG)
-    said = [ask(service="OpenWeatherMap")]
+    texts = [ask(service="OpenWeatherMap")]
     failures = [
         (401, {"message": f"Invalid API key {KEY}"}), (404, {"message": KEY}), (429, {"message": KEY}),
         (500, KEY.encode()), (200, b"{" + KEY.encode()), (200, {**OWM, "dt": KEY}),
@@ -120,17 +120,17 @@ def test_the_key_is_in_no_output_error_or_log(server, ask, monkeypatch, caplog, 
             patch.setattr(asyncio, "sleep", no_sleep)
             with pytest.raises(ValueError) as error:
                 ask(service="OpenWeatherMap", cache_minutes=0.0)
-        said += ["".join(traceback.format_exception(error.value, chain=True)), str(error.value)]
+        texts += ["".join(traceback.format_exception(error.value, chain=True)), str(error.value)]
         if failure[0] not in (401, 404):
             with monkeypatch.context() as patch:
                 patch.setattr(asyncio, "sleep", no_sleep)
-                said.append(ask(service="OpenWeatherMap", cache_minutes=0.0, offline="fog"))
+                texts.append(ask(service="OpenWeatherMap", cache_minutes=0.0, offline="fog"))
     monkeypatch.setenv("OPENWEATHERMAP_URL", "http://127.0.0.1:9")
     with pytest.raises(ValueError) as error:
         ask(service="OpenWeatherMap", cache_minutes=0.0)
-    said.append("".join(traceback.format_exception(error.value, chain=True)))
+    texts.append("".join(traceback.format_exception(error.value, chain=True)))
     assert all(query["appid"] == KEY for _, query in server.asked) and len(server.asked) > 10
-    assert not any(KEY in str(text) for text in said)
+    assert not any(KEY in str(text) for text in texts)
     assert KEY not in caplog.text and KEY not in "".join(capsys.readouterr())
 
 
@@ -151,14 +151,14 @@ def test_the_offline_text(server, ask, caplog):
 
 def test_a_mistake_is_an_error_with_an_offline_text_too(server, ask):
     server.answers["/v1/search"] = [(200, {})]
-    for given, said in (
+    for settings, message in (
         ({"place": "Atlantis"}, "Open-Meteo knows no place"),
         ({"place": " "}, "place is empty"),
         ({"template": "{sky}"}, "template names {sky}"),
         ({"service": "OpenWeatherMap"}, "needs a key"),
     ):
-        with pytest.raises(ValueError, match=f"Describe Weather: .*{said}"):
-            ask(offline="soft rain", **given)
+        with pytest.raises(ValueError, match=f"Describe Weather: .*{message}"):
+            ask(offline="soft rain", **settings)
 
 
 def test_a_slow_service_is_interrupted(server, ask):

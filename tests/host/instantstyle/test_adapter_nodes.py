@@ -71,8 +71,8 @@ def test_extra_model_paths_are_honoured(pack, tmp_path, monkeypatch):
     pack.nodes._host.folders.register("ipadapter", (".safetensors",))
     for name in ("a.safetensors", "sdxl/b.safetensors", "readme.txt"):
         (tmp_path / "shared" / name).write_bytes(b"")
-    found = [name.replace("\\", "/") for name in folder_paths.get_filename_list("ipadapter")]
-    assert {"a.safetensors", "sdxl/b.safetensors"} <= set(found) and "readme.txt" not in found
+    names = [name.replace("\\", "/") for name in folder_paths.get_filename_list("ipadapter")]
+    assert {"a.safetensors", "sdxl/b.safetensors"} <= set(names) and "readme.txt" not in names
     path = pack.nodes._host.folders.find("ipadapter", "a.safetensors", "test")
     assert path == tmp_path / "shared" / "a.safetensors"
 
@@ -106,9 +106,9 @@ def test_the_loader_says_what_a_file_is(pack, demo, folders, kind, about):
     make_adapter(
         pack, demo.model, folders / "models" / "ipadapter" / "misleading-sd15-plus.safetensors", kind
     )
-    adapter, said = pack.nodes.ip_adapter.LoadIPAdapter.execute("misleading-sd15-plus.safetensors").result
-    assert about in said and f"{kind} adapter" in said
-    assert ("48 projected channels" if kind == "base" else "80 hidden channels") in said
+    adapter, message = pack.nodes.ip_adapter.LoadIPAdapter.execute("misleading-sd15-plus.safetensors").result
+    assert about in message and f"{kind} adapter" in message
+    assert ("48 projected channels" if kind == "base" else "80 hidden channels") in message
     assert adapter.projector.kind == kind and len(adapter.layers) == len(structure_of(pack, demo.model))
 
 
@@ -177,8 +177,8 @@ def test_a_saved_file_is_never_replaced(pack, demo, folders, prefix):
     ["../x", "a/../../x", "/etc/x", ".", "./", "a/..", "a\0b", "x" * 5000 + "/y", "x" * 240],
 )
 def test_a_prefix_that_is_no_place_is_named(pack, folders, prefix):
-    said = "^Save Style Embeds: filename_prefix is .*expected a name such as style"
-    with pytest.raises(ValueError, match=said) as error:
+    message = "^Save Style Embeds: filename_prefix is .*expected a name such as style"
+    with pytest.raises(ValueError, match=message) as error:
         pack.nodes.style_embeds.SaveStyleEmbeds.execute(make_embeds(pack), prefix)
     assert len(str(error.value)) < 1000
     assert not [p for p in folders.rglob("*") if p.is_file()]

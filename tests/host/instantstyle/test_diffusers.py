@@ -116,9 +116,9 @@ def plain(network, model):
         return host_noise(model)
 
 
-def check(found, expected, plain, tolerance=TOLERANCE):
-    assert distance(found, expected) < tolerance
-    assert distance(found, plain) > 50 * tolerance  # or nothing was compared
+def check(noise, expected, plain, tolerance=TOLERANCE):
+    assert distance(noise, expected) < tolerance
+    assert distance(noise, plain) > 50 * tolerance  # or nothing was compared
 
 
 @pytest.mark.parametrize("kind", ["base", "plus"])
@@ -135,8 +135,8 @@ def test_several_images_and_a_scale(pack, network, model, make, plain, kind):
     state, adapter = make(kind)
     images = embeds(pack, 7, count=3)
     expected = diffusers_noise(network, model, [state], 0.7, [both_sides(kind, images)])
-    found = host_noise(patched(pack, model, adapter, images, preset="all", weight=0.7))
-    check(found, expected, plain)
+    noise = host_noise(patched(pack, model, adapter, images, preset="all", weight=0.7))
+    check(noise, expected, plain)
 
 
 @pytest.mark.parametrize("kind", ["base", "plus"])
@@ -146,10 +146,10 @@ def test_an_image_of_weight_2_is_the_image_twice(pack, network, model, make, pla
     negative, positive = both_sides(kind, images)
     twice = negative[[0, 0, 1]], positive[[0, 0, 1]]
     expected = diffusers_noise(network, model, [state], STYLE, [twice])
-    found = host_noise(patched(pack, model, adapter, images))
-    check(found, expected, plain)
+    noise = host_noise(patched(pack, model, adapter, images))
+    check(noise, expected, plain)
     alike = host_noise(patched(pack, model, adapter, embeds(pack, 7, count=2)))
-    assert distance(found, alike) > 10 * TOLERANCE
+    assert distance(noise, alike) > 10 * TOLERANCE
 
 
 def test_a_negative_image(pack, network, model, make, plain):
@@ -197,8 +197,8 @@ def test_masks_share_a_picture_between_two_adapters(pack, network, model, make, 
         masks=[mask[None] for mask in masks],
     )  # fmt: skip
     half = patched(pack, model, first, a, preset="all", mask=left)
-    found = host_noise(patched(pack, half, second, b, preset="all", mask=1 - left))
-    check(found, expected, plain, 1e-3)
+    noise = host_noise(patched(pack, half, second, b, preset="all", mask=1 - left))
+    check(noise, expected, plain, 1e-3)
 
 
 def test_a_padded_file_is_the_style_block_in_diffusers(pack, network, model, make, plain, tmp_path):

@@ -32,17 +32,17 @@ def processors(config):
     """Diffusers' attention processors in its order, down, up, middle, by the host's own table of names."""
     import comfy.utils
 
-    found: dict = {}
+    names: dict = {}
     for theirs, ours in comfy.utils.unet_to_diffusers(config).items():
         if ".attn" in theirs:
-            found.setdefault(theirs.split(".to_")[0], ours.split(".to_")[0])
+            names.setdefault(theirs.split(".to_")[0], ours.split(".to_")[0])
 
     def key(name):
         parts = name.split(".")
         numbers = [int(p) for p in parts if p.isdigit()]
         return ("down_blocks", "up_blocks", "mid_block").index(parts[0]), numbers, parts[-1]
 
-    return [(name, found[name]) for name in sorted(found, key=key)]
+    return [(name, names[name]) for name in sorted(names, key=key)]
 
 
 def host_layer(module):

@@ -89,20 +89,20 @@ def test_only_the_layers_with_a_weight_are_patched(demo, four, style, monkeypatc
     """And none outside the window: the host keeps its own path there."""
     import comfy.ldm.modules.attention as attention
 
-    seen = []
+    calls = []
     original = attention.BasicTransformerBlock.forward
 
     def forward(self, x, context=None, transformer_options={}):
         replaced = transformer_options.get("patches_replace", {}).get("attn2", {})
-        seen.append((float(transformer_options["sigmas"][0]), sorted(replaced)))
+        calls.append((float(transformer_options["sigmas"][0]), sorted(replaced)))
         return original(self, x, context, transformer_options)
 
     monkeypatch.setattr(attention.BasicTransformerBlock, "forward", forward)
     sampled(demo, style(end_percent=0.5), four)
     style_layers = [layer for layer in structure_of(pack, demo.model) if layer[:2] == ("output", 1)]
     middle = demo.model.get_model_object("model_sampling").percent_to_sigma(0.5)
-    high = {tuple(layers) for sigma, layers in seen if sigma >= middle}
-    low = {tuple(layers) for sigma, layers in seen if sigma < middle}
+    high = {tuple(layers) for sigma, layers in calls if sigma >= middle}
+    low = {tuple(layers) for sigma, layers in calls if sigma < middle}
     assert high == {tuple(style_layers)} and low == {()}
 
 
@@ -360,16 +360,16 @@ def test_with_shared_attention_in_either_order(demo, four, reference, style, mod
     """Both methods in one graph. What a reference leaves in the layers knows nothing of the style image."""
     from ..style_aligned.test_together_inputs import bank_of
 
-    given = reference if mode == "reference" else None
-    shared = demo.patched(shift=0.7, reference=given)
+    connected = reference if mode == "reference" else None
+    shared = demo.patched(shift=0.7, reference=connected)
     with bank_of(demo, monkeypatch) as without:
         alone = sampled(demo, shared, four)
     with bank_of(demo, monkeypatch) as with_images:
         a = sampled(demo, style(shared), four)
-    b = sampled(demo, demo.patched(style(), shift=0.7, reference=given), four)
+    b = sampled(demo, demo.patched(style(), shift=0.7, reference=connected), four)
     assert torch.equal(a, b)
     assert differ(a, alone) and differ(a, sampled(demo, style(), four))
-    assert len(without) == len(with_images) == (2 * demo.steps if given else 0)
+    assert len(without) == len(with_images) == (2 * demo.steps if connected else 0)
     assert all(torch.equal(x, y) for x, y in zip(without, with_images, strict=True))
 
 

@@ -80,35 +80,35 @@ def test_the_host_and_transformers_see_the_same(pack, encoders, photo, crop):
     from transformers import CLIPImageProcessor
 
     ours, theirs = encoders
-    found = pack.nodes._host.instantstyle.vision.encode_images(ours, photo, crop, "test")
+    embeds = pack.nodes._host.instantstyle.vision.encode_images(ours, photo, crop, "test")
     pictures, settings = squares(photo, crop)
     pixels = CLIPImageProcessor(**settings)(pictures, return_tensors="pt")["pixel_values"]
     assert pixels.shape[2:] == (SIDE, SIDE)
     expected = theirs(pixel_values=pixels, output_hidden_states=True)
-    assert found.pooled.shape == (len(pictures), 128)
-    for a, b in ((found.pooled, expected.image_embeds), (found.hidden, expected.hidden_states[-2])):
+    assert embeds.pooled.shape == (len(pictures), 128)
+    for a, b in ((embeds.pooled, expected.image_embeds), (embeds.hidden, expected.hidden_states[-2])):
         assert a.shape == b.shape
         error = (a - b).flatten(1).norm(dim=1) / b.flatten(1).norm(dim=1)
         assert float(error.max()) < 0.01, crop
-    assert sum(found.weights) == pytest.approx(1.0)
+    assert sum(embeds.weights) == pytest.approx(1.0)
 
 
 def test_crop_modes_differ(pack, encoders, photo):
     encode = pack.nodes._host.instantstyle.vision.encode_images
-    found = [
+    embeds = [
         encode(encoders[0], photo, crop, "test").pooled[0] for crop in ("centre", "pad", "squash", "tiles")
     ]
-    for i, a in enumerate(found):
-        assert all((a - b).norm() > 0.02 * a.norm() for b in found[:i])
+    for i, a in enumerate(embeds):
+        assert all((a - b).norm() > 0.02 * a.norm() for b in embeds[:i])
 
 
 def test_no_image_is_zero_pixels(pack, encoders, photo):
     ours, theirs = encoders
-    found = pack.nodes._host.instantstyle.vision.encode_images(ours, photo, "centre", "test")
+    embeds = pack.nodes._host.instantstyle.vision.encode_images(ours, photo, "centre", "test")
     pixels = torch.zeros(1, 3, SIDE, SIDE)
     expected = theirs(pixel_values=pixels, output_hidden_states=True).hidden_states[-2][0]
-    assert found.blank.shape == expected.shape
-    assert (found.blank - expected).norm() < 0.005 * expected.norm()
+    assert embeds.blank.shape == expected.shape
+    assert (embeds.blank - expected).norm() < 0.005 * expected.norm()
 
 
 def test_transparency_is_dropped_and_batches_are_rows(pack, encoders, photo):
@@ -178,11 +178,11 @@ def test_the_text_is_transformers_text(pack, demo):
     theirs.load_state_dict(state, strict=False)
     core = pack.zsamb_core.instantstyle.style_embeds
     text_space = pack.nodes._host.instantstyle.text_space
-    found = text_space.content_of_text(demo.clip, "a cat", core.Encoder(96, 128), "test")
+    content = text_space.content_of_text(demo.clip, "a cat", core.Encoder(96, 128), "test")
     ids = [i for i, *_ in demo.clip.tokenize("a cat")["g"][0]]
     expected = theirs(input_ids=torch.tensor([ids])).text_embeds[0]
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
-    assert abs(float(found.norm()) - 1) > 0.1
+    torch.testing.assert_close(content, expected, rtol=0, atol=1e-3)
+    assert abs(float(content.norm()) - 1) > 0.1
 
 
 def subtract(pack, embeds, method="subtract", scale=1.0, content="", **inputs):
@@ -198,8 +198,8 @@ def image(pack, encoders, photo):
 def test_subtraction_by_text_and_its_scale_0(pack, demo, image, four, tmp_path):
     core = pack.zsamb_core
     text = pack.nodes._host.instantstyle.text_space.content_of_text(demo.clip, "a cat", image.encoder, "test")
-    found = subtract(pack, image, scale=0.7, content="a cat", clip=demo.clip)
-    assert torch.equal(found.pooled, image.pooled - 0.7 * text) and found.changed and not image.changed
+    changed = subtract(pack, image, scale=0.7, content="a cat", clip=demo.clip)
+    assert torch.equal(changed.pooled, image.pooled - 0.7 * text) and changed.changed and not image.changed
     for method, function in (("project out", "project_out"), ("mask", "mask_content")):
         expected = getattr(core.instantstyle.content, function)(image.pooled, text)
         assert torch.equal(subtract(pack, image, method, content="a cat", clip=demo.clip).pooled, expected)
@@ -213,7 +213,7 @@ def test_subtraction_by_text_and_its_scale_0(pack, demo, image, four, tmp_path):
     assert torch.equal(draw(subtract(pack, image, scale=0.0, content="a cat", clip=demo.clip)), plain)
     assert torch.equal(draw(image, content="a cat", content_scale=0.0, clip=demo.clip), plain)
     inline = draw(image, content="a cat", content_scale=0.7, clip=demo.clip)
-    assert torch.equal(inline, draw(found)) and not torch.equal(inline, plain)
+    assert torch.equal(inline, draw(changed)) and not torch.equal(inline, plain)
 
 
 def test_nothing_is_subtracted_from_the_unconditional_branch(pack, demo, image, tmp_path):
@@ -233,9 +233,9 @@ def test_nothing_is_subtracted_from_the_unconditional_branch(pack, demo, image, 
 def test_subtraction_by_image(pack, image, encoders, moon):
     encode = pack.nodes.style_embeds.EncodeStyleImages.execute
     shown = encode(encoders[0], torch.cat([moon, 1 - moon]), "3, 1", "centre").result[0]
-    found = subtract(pack, image, scale=0.5, content_embeds=shown)
+    changed = subtract(pack, image, scale=0.5, content_embeds=shown)
     expected = image.pooled - 0.5 * (0.75 * shown.pooled[0] + 0.25 * shown.pooled[1])
-    torch.testing.assert_close(found.pooled, expected)
+    torch.testing.assert_close(changed.pooled, expected)
     with pytest.raises(ValueError, match="Subtract Content: .*expected one encoder"):
         subtract(pack, image, content_embeds=make_embeds(pack))
 
@@ -281,9 +281,9 @@ def other_clip(name, width, identity=False):
 
 def test_a_vit_h_like_tower_is_accepted_and_every_wrong_space_is_refused(pack, demo, image):
     right = other_clip("h", 128)
-    found = subtract(pack, image, content="a cat", clip=right)
-    assert not torch.equal(found.pooled, image.pooled)
-    assert not torch.equal(found.pooled, subtract(pack, image, content="a dog", clip=right).pooled)
+    changed = subtract(pack, image, content="a cat", clip=right)
+    assert not torch.equal(changed.pooled, image.pooled)
+    assert not torch.equal(changed.pooled, subtract(pack, image, content="a dog", clip=right).pooled)
     wrong = {
         "gives text without its projection": (other_clip("h", 128, identity=True), image),
         r"pooled text is ViT-L's \(64 channels\)": (other_clip("l", 64), image),

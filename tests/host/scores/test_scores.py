@@ -40,10 +40,10 @@ def drawn():
 
 def dino_score(pack, model, images, *references, weights="1", baseline=None, preprocessing=None):
     """(consistency, weighted, report, picture); references in falling order of their names."""
-    given = {f"reference{i}": value for i, value in enumerate(references)}
+    inputs = {f"reference{i}": value for i, value in enumerate(references)}
     result = pack.nodes.scores.DINOStyleScore.execute(
         model, images, weights, preprocessing or pack.zsamb_core.scores.judge.PUBLISHED,
-        dict(reversed(given.items())), baseline,
+        dict(reversed(inputs.items())), baseline,
     ).result  # fmt: skip
     return result[0], result[1], json.loads(result[2]), result[3]
 
@@ -130,8 +130,8 @@ def test_weights_and_escaped_brackets_are_not_scored(pack, clip, drawn):
         ids = clip.vision.tokenizer([read])
         with torch.no_grad():
             text = clip.vision.model.text_projection(clip.vision.model.text_model(ids).pooler_output)
-        seen = clip.vision.embed(clip.vision.prepared(pack.zsamb_core.scores.judge.as_pictures(images), ""))
-        expected = float(torch.cosine_similarity(text, seen[i : i + 1]))
+        embeds = clip.vision.embed(clip.vision.prepared(pack.zsamb_core.scores.judge.as_pictures(images), ""))
+        expected = float(torch.cosine_similarity(text, embeds[i : i + 1]))
         assert written["cosines"][i] == pytest.approx(expected, abs=1e-6)
     with pytest.raises(ValueError, match=r"CLIP Score: the prompt '\(embedding:bad:1.2\)' has no words"):
         clip_score(pack, clip, images, "(embedding:bad:1.2)")
@@ -139,10 +139,10 @@ def test_weights_and_escaped_brackets_are_not_scored(pack, clip, drawn):
 
 def test_what_the_encoder_does_not_read_is_said(pack, clip, drawn, caplog):
     long = "a moon" + ", a blue star" * 40
-    found = clip_score(pack, clip, drawn("rust", 2), f"a moon\n{long}")[1]
-    assert found["cut"] == [{"prompt": 2, "tokens": 164, "read": 77}]
-    (said,) = [r.getMessage() for r in caplog.records if "tokens" in r.getMessage()]
-    assert said.startswith("CLIP Score: prompt 2 has 164 tokens, and demo CLIP reads 77")
+    report = clip_score(pack, clip, drawn("rust", 2), f"a moon\n{long}")[1]
+    assert report["cut"] == [{"prompt": 2, "tokens": 164, "read": 77}]
+    (message,) = [r.getMessage() for r in caplog.records if "tokens" in r.getMessage()]
+    assert message.startswith("CLIP Score: prompt 2 has 164 tokens, and demo CLIP reads 77")
 
 
 def test_what_is_no_picture_is_refused_by_name(pack, dino, clip, drawn):

@@ -9,9 +9,9 @@ METHODS = ["linear", "slerp", "karcher", "variance preserving", "as coded"]
 
 def blended(pack, *references, weights="1", method="karcher", fit="crop", vae=None):
     """(LATENT, STYLE_REFERENCE, IMAGE) of the node; the last references come first in the dict."""
-    given = {f"reference{i}": value for i, value in enumerate(references)}
+    inputs = {f"reference{i}": value for i, value in enumerate(references)}
     node = pack.nodes.blend.MultiRefBlend
-    return node.execute(weights, method, fit, dict(reversed(given.items())), vae).result
+    return node.execute(weights, method, fit, dict(reversed(inputs.items())), vae).result
 
 
 def latent(*samples):
@@ -28,44 +28,44 @@ def two(demo, star, moon):
 def test_latents_by_the_equations(pack, two, method):
     core = pack.zsamb_core.style_aligned.blend
     expected = core.blend(torch.cat(two), [3, 1], core.METHODS[method])[None]
-    found, reference, preview = blended(pack, *map(latent, two), weights="0.6 0.2", method=method)
-    torch.testing.assert_close(found["samples"], expected, rtol=0, atol=1e-4)
+    output, reference, preview = blended(pack, *map(latent, two), weights="0.6 0.2", method=method)
+    torch.testing.assert_close(output["samples"], expected, rtol=0, atol=1e-4)
     assert "output latent" in reference.message and "needs vae" in preview.message
     as_batch = blended(pack, latent(*two), weights="0.6, 0.2", method=method)[0]
-    assert torch.equal(as_batch["samples"], found["samples"])
+    assert torch.equal(as_batch["samples"], output["samples"])
     assert torch.equal(blended(pack, latent(*two), weights="0, 2", method=method)[0]["samples"], two[1])
 
 
 def test_a_sweep_is_a_batch(pack, two, demo):
-    found, _, preview = blended(pack, latent(*two), weights="1, 0\n0.5 0.5\n\n0, 1\n", vae=demo.vae)
-    assert found["samples"].shape == (3, 4, 16, 16) and preview.shape == (3, 128, 128, 3)
-    assert torch.equal(found["samples"][0], two[0][0]) and torch.equal(found["samples"][2], two[1][0])
-    torch.testing.assert_close(preview, demo.vae.decode(found["samples"]))
+    output, _, preview = blended(pack, latent(*two), weights="1, 0\n0.5 0.5\n\n0, 1\n", vae=demo.vae)
+    assert output["samples"].shape == (3, 4, 16, 16) and preview.shape == (3, 128, 128, 3)
+    assert torch.equal(output["samples"][0], two[0][0]) and torch.equal(output["samples"][2], two[1][0])
+    torch.testing.assert_close(preview, demo.vae.decode(output["samples"]))
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
 def test_pictures_of_other_sizes_take_the_first_s(pack, demo, star, moon, fit):
     wide = torch.nn.functional.interpolate(moon.movedim(-1, 1), (100, 200)).movedim(1, -1)
-    found = blended(pack, star, wide, weights="0, 1", fit=fit, vae=demo.vae)[0]["samples"]
-    assert found.shape == (1, 4, 16, 16)
+    samples = blended(pack, star, wide, weights="0, 1", fit=fit, vae=demo.vae)[0]["samples"]
+    assert samples.shape == (1, 4, 16, 16)
     core = pack.zsamb_core.style_aligned.resize
     expected = demo.vae.encode(core.fit(wide.movedim(-1, 1), (128, 128), fit, 0.5).movedim(1, -1))
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
+    torch.testing.assert_close(samples, expected, rtol=0, atol=1e-3)
     others = [core.fit(wide.movedim(-1, 1), (128, 128), other, 0.5) for other in core.FITS if other != fit]
     assert all(not torch.equal(core.fit(wide.movedim(-1, 1), (128, 128), fit, 0.5), x) for x in others)
 
 
 def test_ten_inputs_keep_their_order(pack, two):
     zeros = latent(torch.zeros_like(two[0]))
-    given = [zeros] * 9 + [latent(two[1])] + [latent(two[0])]
+    latents = [zeros] * 9 + [latent(two[1])] + [latent(two[0])]
     weights = ", ".join(["0"] * 9 + ["0", "1"])
-    assert torch.equal(blended(pack, *given, weights=weights)[0]["samples"], two[0])
+    assert torch.equal(blended(pack, *latents, weights=weights)[0]["samples"], two[0])
 
 
 def test_style_references_side_by_side_are_the_weighed_ones(pack, demo, four, reference, other):
-    found = blended(pack, reference, other, weights="0.7, 0.3", method="attention")[1]
+    mixture = blended(pack, reference, other, weights="0.7, 0.3", method="attention")[1]
     weighed = demo.weigh(other, 0.3, others=demo.weigh(reference, 0.7))
-    a, b = (demo.sample(demo.patched(shift=0.7, reference=r), four) for r in (found, weighed))
+    a, b = (demo.sample(demo.patched(shift=0.7, reference=r), four) for r in (mixture, weighed))
     torch.testing.assert_close(a, b, rtol=0, atol=2e-3)
 
 
@@ -73,11 +73,11 @@ def test_style_references_side_by_side_are_the_weighed_ones(pack, demo, four, re
 def test_style_references_blend_at_every_noise_level(pack, demo, four, reference, other, method):
     """A path between two, which draws something else than either, and at the ends is theirs."""
 
-    def draw(given):
-        return demo.sample(demo.patched(shift=0.7, reference=given), four)
+    def draw(source):
+        return demo.sample(demo.patched(shift=0.7, reference=source), four)
 
-    found = blended(pack, reference, other, weights="0.5, 0.5", method=method)[1]
-    (one,) = found.references
+    mixture = blended(pack, reference, other, weights="0.5, 0.5", method=method)[1]
+    (one,) = mixture.references
     core = pack.zsamb_core.style_aligned.blend
     sigma = torch.tensor([3.0])
     at = torch.cat([r.references[0].trajectory.at(sigma) for r in (reference, other)])
@@ -89,7 +89,7 @@ def test_style_references_blend_at_every_noise_level(pack, demo, four, reference
     at = torch.cat([r.references[0].trajectory.at(node) for r in (reference, other)])
     expected = core.blend(at, [0.5, 0.5], core.METHODS[method])
     torch.testing.assert_close(one.trajectory.at(node)[0], expected, rtol=0, atol=1e-4)
-    out = draw(found)
+    out = draw(mixture)
     assert out.isfinite().all()
     for end in (reference, other):
         assert (out - draw(end)).abs().mean() > 0.01
@@ -103,10 +103,10 @@ def test_the_conditioning_of_a_blend_is_the_host_s_average(pack, demo):
     long = demo.encode("a cat and " * 30)
     average = pack.nodes._host.conditioning.average
     a, b = demo.encode("a star"), demo.encode("a moon")
-    found = average([(a, 0.7), (b, 0.3)])
+    mixture = average([(a, 0.7), (b, 0.3)])
     (expected,) = ConditioningAverage().addWeighted(a, b, 0.7)
-    torch.testing.assert_close(found[0][0], expected[0][0])
-    torch.testing.assert_close(found[0][1]["pooled_output"], expected[0][1]["pooled_output"])
+    torch.testing.assert_close(mixture[0][0], expected[0][0])
+    torch.testing.assert_close(mixture[0][1]["pooled_output"], expected[0][1]["pooled_output"])
     (expected,) = ConditioningAverage().addWeighted(long, b, 0.7)
     torch.testing.assert_close(average([(long, 0.7), (b, 0.3)])[0][0], expected[0][0])
 
@@ -127,9 +127,9 @@ def test_all_else_in_the_conditioning_of_a_blend_is_the_heaviest_s(pack, demo):
 def test_where_one_conditioning_has_no_pooled_output_the_heaviest_s_stays(pack, demo):
     average = pack.nodes._host.conditioning.average
     light, heavy = demo.encode("a star"), demo.encode("a moon")
-    kept = heavy[0][1]["pooled_output"]
+    pooled = heavy[0][1]["pooled_output"]
     del light[0][1]["pooled_output"]
-    assert average([(light, 0.3), (heavy, 0.7)])[0][1]["pooled_output"] is kept
+    assert average([(light, 0.3), (heavy, 0.7)])[0][1]["pooled_output"] is pooled
     assert "pooled_output" not in average([(light, 0.7), (heavy, 0.3)])[0][1]
 
 

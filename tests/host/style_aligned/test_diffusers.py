@@ -232,9 +232,9 @@ def test_both_networks_are_one(network, model, schedule, unaligned):
 
 def test_inversion_is_the_published_rule(model, schedule, inverted):
     _, latent, path = inverted
-    found = model.model.process_latent_in(latent["samples"]) * schedule.alphas_cumprod[999].sqrt()
-    assert distance(found, path[999]) < TOLERANCE
-    assert distance(found, PICTURE) > 100 * TOLERANCE
+    point = model.model.process_latent_in(latent["samples"]) * schedule.alphas_cumprod[999].sqrt()
+    assert distance(point, path[999]) < TOLERANCE
+    assert distance(point, PICTURE) > 100 * TOLERANCE
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_a_whole_run_is_the_papers(
 ):
     """Targets aligned to a picture's inverted path, or all to the first of them, as both sides draw them."""
     reference, _, path = inverted if mode == "reference" else (None, None, None)
-    found = host_generate(host_aligned(pack, model, reference, shift, scale, group_norm))
+    targets = host_generate(host_aligned(pack, model, reference, shift, scale, group_norm))
     expected = generate(aligned(network, shift, scale, group_norm), schedule, path)
-    assert distance(found, expected) < TOLERANCE
-    assert distance(found, unaligned) > 100 * TOLERANCE
+    assert distance(targets, expected) < TOLERANCE
+    assert distance(targets, unaligned) > 100 * TOLERANCE

@@ -57,15 +57,15 @@ def patched(request, demo, reference):
 
 def chunks_seen(model):
     """Record how many cond entries the host puts into each model call."""
-    seen = []
+    sizes = []
 
     def record(apply_model, call):
-        seen.append(len(call["cond_or_uncond"]))
+        sizes.append(len(call["cond_or_uncond"]))
         return apply_model(call["input"], call["timestep"], **call["c"])
 
     model = model.clone()
     model.set_model_unet_function_wrapper(record)
-    return model, seen
+    return model, sizes
 
 
 def test_joint_and_separate_calls_give_one_picture(demo, four, patched, monkeypatch):

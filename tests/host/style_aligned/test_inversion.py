@@ -86,8 +86,8 @@ def test_a_distilled_model_is_asked_once_at_each_of_its_levels(demo, star, caplo
         .trajectory
     )
     assert len(path.sigmas) in (50, 51) and path.points.isfinite().all()
-    (said,) = [r.getMessage() for r in caplog.records if r.getMessage().startswith("DDIM Invert:")]
-    assert "of the 60 steps by the scheduler simple repeat a noise level" in said
+    (message,) = [r.getMessage() for r in caplog.records if r.getMessage().startswith("DDIM Invert:")]
+    assert "of the 60 steps by the scheduler simple repeat a noise level" in message
 
 
 def test_inversion_can_be_interrupted(demo, star):
@@ -170,14 +170,14 @@ def test_a_model_that_is_a_flow_is_refused_with_a_reference(demo, four, referenc
 def test_refinement_counts_its_calls(demo, star, monkeypatch):
     import comfy.utils
 
-    seen = []
+    moves = []
     inversion = demo.pack.nodes._host.style_aligned.inversion
 
     class Listening(comfy.utils.ProgressBar):
         def update_absolute(self, value, total=None, preview=None):
-            seen.append((value, total))
+            moves.append((value, total))
             super().update_absolute(value, total, preview)
 
     monkeypatch.setattr(inversion, "ProgressBar", Listening)
     demo.invert(star, steps=3, refinements=2)
-    assert seen == [(i, 6) for i in range(1, 7)]
+    assert moves == [(i, 6) for i in range(1, 7)]

@@ -114,7 +114,7 @@ def outside(settings, masks=None):
     """References recorded in the call before: chunk by chunk, in each the references in order."""
 
     def refs_of(calls, chunk, row, tokens):
-        found = []
+        refs = []
         for j, (weight, shift, scale) in enumerate(settings):
             q, k, v = projections(calls[-2], chunk * len(settings) + j)
             weights = torch.full((tokens,), float(weight))
@@ -122,8 +122,8 @@ def outside(settings, masks=None):
                 side = math.isqrt(tokens)
                 mask = masks[j][row if len(masks[j]) > 1 else 0]
                 weights = weight * F.adaptive_avg_pool2d(mask[None, None], side).flatten()
-            found.append({"q": q, "k": k, "v": v, "weight": weights, "shift": shift, "scale": scale})
-        return found
+            refs.append({"q": q, "k": k, "v": v, "weight": weights, "shift": shift, "scale": scale})
+        return refs
 
     return refs_of
 
@@ -146,9 +146,9 @@ def draw(demo, model, four):
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 @pytest.mark.parametrize("mode", ["prompts only", "reference"])
 def test_every_layer_is_equation_3(demo, four, reference, layers, mode, shift, scale):
-    given = reference if mode == "reference" else None
-    draw(demo, demo.patched(shift=shift, scale=scale, reference=given), four)
-    refs_of = outside([(1, shift, scale)]) if given else first_picture(shift, scale)
+    connected = reference if mode == "reference" else None
+    draw(demo, demo.patched(shift=shift, scale=scale, reference=connected), four)
+    refs_of = outside([(1, shift, scale)]) if connected else first_picture(shift, scale)
     assert compare(layers, 4, refs_of, lambda _, own, refs, heads: layer_oracle(own, refs, heads)) < 1e-5
 
 
@@ -163,10 +163,10 @@ def test_presets_are_the_published_numbers(demo, four, reference, layers, preset
 @pytest.mark.parametrize("mode", ["prompts only", "reference"])
 @pytest.mark.parametrize("which", ["q", "k", "v", "qkv", ""])
 def test_adain_of_each_projection_with_strengths(demo, four, reference, layers, mode, which):
-    given = reference if mode == "reference" else None
-    model = demo.patched(strength=0.6, shift=LN2, reference=given)
+    connected = reference if mode == "reference" else None
+    model = demo.patched(strength=0.6, shift=LN2, reference=connected)
     draw(demo, demo.adain(model, "q" in which, "k" in which, "v" in which, strength=0.3), four)
-    refs_of = outside([(1, LN2, 1)]) if given else first_picture(LN2, 1)
+    refs_of = outside([(1, LN2, 1)]) if connected else first_picture(LN2, 1)
 
     def oracle(_, own, refs, heads):
         return layer_oracle(own, refs, heads, 0.6, which, 0.3)
@@ -216,8 +216,8 @@ def test_masks_give_each_region_its_reference(demo, four, reference, other, laye
 @pytest.mark.parametrize("mode", ["prompts only", "reference"])
 def test_full_attention_share(demo, four, reference, layers, mode, strength):
     """Every picture sees every picture, with plain attention; others count ``strength`` times."""
-    given = reference if mode == "reference" else None
-    draw(demo, demo.patched(strength=strength, shift=LN2, reference=given, share="all pictures"), four)
+    connected = reference if mode == "reference" else None
+    draw(demo, demo.patched(strength=strength, shift=LN2, reference=connected, share="all pictures"), four)
     worst = 0.0
     for record in layers.values():
         call = record["calls"][-1]
@@ -230,7 +230,7 @@ def test_full_attention_share(demo, four, reference, layers, mode, strength):
                     keys.append(call["to_k"][i])
                     values.append(call["to_v"][i])
                     bias.append(torch.full((len(k),), math.log(strength)))
-            if given:
+            if connected:
                 keys.append(record["calls"][-2]["to_k"][chunk])
                 values.append(record["calls"][-2]["to_v"][chunk])
                 bias.append(torch.full((len(k),), math.log(strength) + LN2))
@@ -242,9 +242,9 @@ def test_full_attention_share(demo, four, reference, layers, mode, strength):
 @pytest.mark.parametrize("mode", ["prompts only", "reference"])
 def test_layers_that_are_not_chosen_stay_plain(demo, four, reference, layers, mode):
     """Blocks by the host's names, and of those what only_self_level leaves."""
-    given = reference if mode == "reference" else None
+    connected = reference if mode == "reference" else None
     model = demo.patched(
-        shift=LN2, reference=given, blocks="input 7-8, middle, output_1", only_self_level=0.25
+        shift=LN2, reference=connected, blocks="input 7-8, middle, output_1", only_self_level=0.25
     )
     draw(demo, model, four)
     # In the published order, down, up, middle, a quarter of 12 layers is every 4th from the first: input 4,
@@ -255,7 +255,7 @@ def test_layers_that_are_not_chosen_stay_plain(demo, four, reference, layers, mo
         "middle_block.",
         "output_blocks.1.",
     }
-    refs_of = outside([(1, LN2, 1)]) if given else first_picture(LN2, 1)
+    refs_of = outside([(1, LN2, 1)]) if connected else first_picture(LN2, 1)
 
     def oracle(name, own, refs, heads):
         return layer_oracle(own, refs if any(map(name.startswith, prefixes)) else [], heads)

@@ -26,10 +26,10 @@ def shared(demo, model):
 
 def test_the_default_preset_follows_the_mode(demo, reference):
     """The notebooks for prompts alone and for ControlNets have no shift; the one for a picture has ln 2."""
-    alone, given = shared(demo, preset(demo, None)), shared(demo, preset(demo, None, reference=reference))
+    alone, picture = shared(demo, preset(demo, None)), shared(demo, preset(demo, None, reference=reference))
     assert (alone.shift, alone.scale) == (0.0, 1.0)
-    assert (given.shift, given.scale) == (math.log(2), 1.0)
-    for name, expected in (("normal", given), ("none", alone)):
+    assert (picture.shift, picture.scale) == (math.log(2), 1.0)
+    for name, expected in (("normal", picture), ("none", alone)):
         assert shared(demo, preset(demo, name)) == expected
         assert shared(demo, preset(demo, name, reference=reference)) == expected
     famous = shared(demo, preset(demo, "famous"))
@@ -78,9 +78,9 @@ def test_where_the_first_is_no_reference_a_controlnet_acts_on_it(demo, control, 
 def test_the_residuals_of_other_pictures_are_untouched(pack):
     without_first = pack.nodes._host.model_parts.without_first
     one, each = torch.ones(1, 2, 3, 3), torch.rand(6, 2, 3, 3)
-    found = without_first({"input": [each, None], "middle": [one]}, 2, 3)
-    assert found["input"][1] is None
-    assert torch.equal(found["input"][0][[1, 2, 4, 5]], each[[1, 2, 4, 5]])
-    assert not found["input"][0][[0, 3]].any() and not found["middle"][0][[0, 3]].any()
-    assert torch.equal(found["middle"][0][[1, 2, 4, 5]], torch.ones(4, 2, 3, 3))
+    residuals = without_first({"input": [each, None], "middle": [one]}, 2, 3)
+    assert residuals["input"][1] is None
+    assert torch.equal(residuals["input"][0][[1, 2, 4, 5]], each[[1, 2, 4, 5]])
+    assert not residuals["input"][0][[0, 3]].any() and not residuals["middle"][0][[0, 3]].any()
+    assert torch.equal(residuals["middle"][0][[1, 2, 4, 5]], torch.ones(4, 2, 3, 3))
     assert each[0].any()

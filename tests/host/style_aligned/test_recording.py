@@ -16,8 +16,8 @@ def ratios(path, low: float, high: float) -> list[float]:
     """The path's deviation over sqrt(x0^2 + sigma^2) at levels from ``low`` to ``high``."""
     x0 = path.points[0]
     levels = torch.linspace(low, high, 9)
-    found = path.at(levels).flatten(1).std(1) / (x0.var() + levels**2).sqrt()
-    return found.tolist()
+    quotients = path.at(levels).flatten(1).std(1) / (x0.var() + levels**2).sqrt()
+    return quotients.tolist()
 
 
 def recorded(demo, model, latent, sampler, denoise, steps=6, scheduler="simple", **more):
@@ -25,8 +25,8 @@ def recorded(demo, model, latent, sampler, denoise, steps=6, scheduler="simple",
     values = {"seed": 5, "steps": steps, "cfg": 4.0, "sampler_name": sampler, "scheduler": scheduler}
     prompts = {"positive": demo.encode("a star"), "negative": demo.encode("")}
     latent = {"samples": latent, **more}
-    found = node.execute(model, latent_image=latent, denoise=denoise, **prompts, **values).result
-    return found[0].references[0].trajectory
+    outputs = node.execute(model, latent_image=latent, denoise=denoise, **prompts, **values).result
+    return outputs[0].references[0].trajectory
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +59,8 @@ def test_a_path_is_the_picture_plus_unit_noise(demo, gaussian, star, sampler):
         levels = [float(s) for s in path.sigmas]
         for low, high in [*zip(levels[:-1], levels[1:], strict=True), (levels[-1], TO)]:
             if high > low:
-                found = ratios(path, max(low, 1e-3), high)
-                assert min(found) > 0.9 and max(found) < 1.1, (denoise, low, high, found)
+                quotients = ratios(path, max(low, 1e-3), high)
+                assert min(quotients) > 0.9 and max(quotients) < 1.1, (denoise, low, high, quotients)
         # The picture's mean stays the picture's: what lies over it is the noise that was drawn.
         over = (path.at(torch.tensor([TO]))[0] - path.points[0]) / TO
         assert over.mean().abs() < 0.1
@@ -71,8 +71,8 @@ def test_so_it_is_on_a_real_unet(demo, star, sampler):
     path = recorded(demo, demo.model, demo.vae.encode(star), sampler, 0.5)
     levels = [float(s) for s in path.sigmas]
     for low, high in [*zip(levels[:-1], levels[1:], strict=True), (levels[-1], TO)]:
-        found = ratios(path, max(low, 1e-3), high)
-        assert min(found) > 0.9 and max(found) < 1.1, (low, high, found)
+        quotients = ratios(path, max(low, 1e-3), high)
+        assert min(quotients) > 0.9 and max(quotients) < 1.1, (low, high, quotients)
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "euler"])

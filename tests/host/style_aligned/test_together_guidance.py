@@ -12,8 +12,8 @@ CLOSE = {"rtol": 0, "atol": 2e-3}
 @pytest.fixture(params=["prompts only", "reference"])
 def patch(request, demo, reference):
     """Puts the style patch on a model."""
-    given = reference if request.param == "reference" else None
-    return lambda model=None, **settings: demo.patched(model, shift=0.7, reference=given, **settings)
+    connected = reference if request.param == "reference" else None
+    return lambda model=None, **settings: demo.patched(model, shift=0.7, reference=connected, **settings)
 
 
 def result(node, *args):
@@ -211,5 +211,5 @@ def test_a_compiled_model_with_and_without_the_patch(demo, four, patch, first):
     expected = {"stock": demo.model, "patched": patch(end_percent=0.5), "off": demo.model}
     torch._dynamo.reset()
     for name in (first, *(n for n in models if n != first)):
-        found, right = (demo.sample(m[name], four, scheduler="ddim_uniform") for m in (models, expected))
-        torch.testing.assert_close(found, right, rtol=0, atol=2e-3)
+        latents, right = (demo.sample(m[name], four, scheduler="ddim_uniform") for m in (models, expected))
+        torch.testing.assert_close(latents, right, rtol=0, atol=2e-3)

@@ -134,8 +134,8 @@ def test_regional_prompts_by_hooks(demo, four, patched, monkeypatch, stock):
 @pytest.mark.parametrize("mode", ["prompts only", "reference"])
 def test_weights_that_are_cast_when_used_give_the_same_picture(demo, four, reference, mode):
     """As with --lowvram, group norms included."""
-    given = reference if mode == "reference" else None
-    model = demo.patched(shift=0.7, share_group_norm=True, reference=given)
+    connected = reference if mode == "reference" else None
+    model = demo.patched(shift=0.7, share_group_norm=True, reference=connected)
     expected = demo.sample(model, four)
     modules = [m for m in model.model.diffusion_model.modules() if hasattr(m, "comfy_cast_weights")]
     before = [m.comfy_cast_weights for m in modules]

@@ -46,28 +46,28 @@ def controlled(demo, positive, net, strength=1.0):
 @contextmanager
 def rows_seen(module):
     """The batch size of each call of a torch module."""
-    seen = []
+    sizes = []
     handle = module.register_forward_pre_hook(
-        lambda _, args, kwargs: seen.append((args[0] if args else kwargs["x"]).shape[0]), with_kwargs=True
+        lambda _, args, kwargs: sizes.append((args[0] if args else kwargs["x"]).shape[0]), with_kwargs=True
     )
-    yield seen
+    yield sizes
     handle.remove()
 
 
 @contextmanager
 def bank_of(demo, monkeypatch):
     """What the references leave in the layers, in the order of the calls."""
-    kept = []
+    keys = []
     module = demo.pack.nodes._host.style_aligned.call
     original = module.call_with_references
 
     def keep(executor, run, rows, recorded, *args):
         original(executor, run, rows, recorded, *args)
-        kept.extend(f.layers["output", 5, 0].k.clone() for f in recorded)
+        keys.extend(f.layers["output", 5, 0].k.clone() for f in recorded)
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "call_with_references", keep)
-        yield kept
+        yield keys
 
 
 @pytest.fixture(params=["prompts only", "reference"])
@@ -145,10 +145,10 @@ def test_an_image_adapter_in_cross_attention_sees_the_pictures_alone(demo, four,
     """As IP-Adapter packs do: attn2 replaced, image tokens beside the text's."""
     from comfy.ldm.modules.attention import optimized_attention
 
-    seen = []
+    sizes = []
 
     def adapter(q, k, v, extra):
-        seen.append(q.shape[0])
+        sizes.append(q.shape[0])
         image = torch.randn(1, 4, k.shape[-1], generator=torch.Generator().manual_seed(1)).expand(
             len(q), -1, -1
         )
@@ -160,12 +160,12 @@ def test_an_image_adapter_in_cross_attention_sees_the_pictures_alone(demo, four,
         model.set_model_attn2_replace(adapter, "output", 1)
         return model
 
-    given = reference if mode == "reference" else None
-    patched = demo.patched(shift=0.7, reference=given)
+    connected = reference if mode == "reference" else None
+    patched = demo.patched(shift=0.7, reference=connected)
     after = demo.sample(with_adapter(patched), four)
-    assert set(seen) == {8}
+    assert set(sizes) == {8}
     assert not torch.equal(after, demo.sample(patched, four))
-    before = demo.patched(with_adapter(demo.model), shift=0.7, reference=given)
+    before = demo.patched(with_adapter(demo.model), shift=0.7, reference=connected)
     assert torch.equal(after, demo.sample(before, four))
 
 

@@ -39,7 +39,7 @@ def build(words, fused):
 @pytest.fixture(scope="module")
 def saved(words, tmp_path_factory):
     """(the package's module, its checkpoint as LAION publishes them) for a plain and a fused model."""
-    found = {}
+    models = {}
     for fused in (False, True):
         module = build(words, fused)
         state = {f"module.{name}": value for name, value in module.model.state_dict().items()}
@@ -47,8 +47,8 @@ def saved(words, tmp_path_factory):
         path = tmp_path_factory.mktemp("clap") / ("fused.pt" if fused else "plain.pt")
         # With the numbers of the training beside the weights.
         torch.save({"epoch": np.int64(3), "name": "x", "best": np.float64(0.3), "state_dict": state}, path)
-        found[fused] = module, path
-    return found
+        models[fused] = module, path
+    return models
 
 
 def sound(seconds, seed=0):
@@ -113,18 +113,18 @@ def test_through_the_nodes(pack, models_in, saved, words):
         (model,) = loader.execute("plain.pt").result
         audio = {"waveform": sound(4)[None, None], "sample_rate": 48_000}
         text, genre, report = node.execute(model, audio, "mood", 1).result
-    (found,) = json.loads(report)["recordings"]
-    assert text == f"The atmosphere is {found['sets']['mood'][0]['label']}."
-    assert genre == found["sets"]["genre"][0]["label"]
+    (recording,) = json.loads(report)["recordings"]
+    assert text == f"The atmosphere is {recording['sets']['mood'][0]['label']}."
+    assert genre == recording["sets"]["genre"][0]["label"]
 
 
 def test_files_that_are_not_what_they_should_be(saved, words, tmp_path):
     checkpoint = torch.load(saved[False][1], weights_only=False)
     state = checkpoint["state_dict"]
 
-    def refused(said, changed, name="odd.pt"):
+    def refused(message, changed, name="odd.pt"):
         torch.save(changed, tmp_path / name)
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             load_laion_clap(tmp_path / name, words)
 
     refused("odd.pt is no CLAP checkpoint of LAION's", {"state_dict": {"x": 5}})

@@ -80,11 +80,11 @@ def test_transcripts_are_the_package_s_own(tiny, monkeypatch, seconds, language,
         fp16=False,
     )
     floor = floor_of(track, RATE)
-    kept = [s for s in theirs["segments"] if audible(track, s["start"], s["end"], floor)]
-    assert ours.text == " ".join("".join(s["text"] for s in kept).split())
+    segments = [s for s in theirs["segments"] if audible(track, s["start"], s["end"], floor)]
+    assert ours.text == " ".join("".join(s["text"] for s in segments).split())
     assert ours.language == (theirs["language"] if ours.text else language)
     assert ours.segments == [
-        {"start": s["start"], "end": min(s["end"], seconds), "text": s["text"].strip()} for s in kept
+        {"start": s["start"], "end": min(s["end"], seconds), "text": s["text"].strip()} for s in segments
     ]
     hot = any(s["temperature"] > 0 for s in theirs["segments"])
     assert not hot or any("was sampled anew" in warning for warning in ours.warnings)
@@ -95,11 +95,11 @@ def test_transcripts_are_the_package_s_own(tiny, monkeypatch, seconds, language,
 def test_what_is_encoded_is_not_encoded_again(tiny, monkeypatch):
     """A hotter temperature takes what the encoder made of the window."""
     model = load_openai_whisper(tiny)
-    seen = []
-    model.model.encoder.conv1.register_forward_hook(lambda _, given, __: seen.append(given[0].clone()))
-    found = transcribe(model, sound(40), "it", True, nothing, nothing)
-    assert any("was sampled anew" in warning for warning in found.warnings)
-    assert len(seen) > 1 and all(not torch.equal(a, b) for a, b in itertools.pairwise(seen))
+    windows = []
+    model.model.encoder.conv1.register_forward_hook(lambda _, args, __: windows.append(args[0].clone()))
+    transcript = transcribe(model, sound(40), "it", True, nothing, nothing)
+    assert any("was sampled anew" in warning for warning in transcript.warnings)
+    assert len(windows) > 1 and all(not torch.equal(a, b) for a, b in itertools.pairwise(windows))
 
 
 def test_the_language_is_that_of_what_is_heard_not_of_the_silence_before(tiny):
@@ -108,8 +108,8 @@ def test_the_language_is_that_of_what_is_heard_not_of_the_silence_before(tiny):
     _, likely = model.model.detect_language(
         whisper.pad_or_trim(whisper.log_mel_spectrogram(sound(4), 80, padding=30 * RATE), 3000)
     )
-    found = model.heard(torch.cat([torch.zeros(32 * RATE), sound(4)]), None, False, nothing, nothing)
-    assert found.language == max(likely, key=likely.get)
+    transcript = model.heard(torch.cat([torch.zeros(32 * RATE), sound(4)]), None, False, nothing, nothing)
+    assert transcript.language == max(likely, key=likely.get)
 
 
 def test_some_words_are_found(tiny):

@@ -80,7 +80,7 @@ def checker(tools_python):
     """Runs one of the commands of CHECKERS."""
 
     def run(command, *args, cwd=None):
-        given = [str(tools_python.with_name(command)), *map(str, args)]
-        return subprocess.run(given, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+        arguments = [str(tools_python.with_name(command)), *map(str, args)]
+        return subprocess.run(arguments, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
     return run

@@ -45,13 +45,13 @@ def bare(prompt: dict[str, Any]) -> dict[str, Any]:
 def shape(prompt: dict[str, Any]) -> str:
     """Equal for workflows that differ in their texts alone."""
 
-    def kept(value: Any) -> Any:
+    def simplify(value: Any) -> Any:
         text = isinstance(value, str) and (not value or " " in value or "\n" in value)
         return "text" if text else value
 
     return json.dumps(
         [
-            (key, node["class_type"], {name: kept(value) for name, value in node["inputs"].items()})
+            (key, node["class_type"], {name: simplify(value) for name, value in node["inputs"].items()})
             for key, node in sorted(prompt.items())
         ],
         sort_keys=True,

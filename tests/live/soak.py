@@ -84,18 +84,18 @@ def stock() -> Prompt:
 
 def beside(embeds: str) -> dict[str, Prompt]:
     """The nodes that no shipped workflow has; ``embeds``: a file of Save Style Embeds."""
-    found = {}
+    prompts = {}
     for maker in ("ZSAMB_NoiseReference", "ZSAMB_RecordReference"):
         prompt = workflows.demo_twin(workflows.load("style_aligned_reference"))
         inputs = prompt["13"]["inputs"]
-        given = {key: inputs[key] for key in ("model", "positive", "negative")} | {"seed": 1}
+        settings = {key: inputs[key] for key in ("model", "positive", "negative")} | {"seed": 1}
         if maker == "ZSAMB_NoiseReference":
-            given |= {"latent": inputs["latent"]}
+            settings |= {"latent": inputs["latent"]}
         else:
-            given |= {"latent_image": inputs["latent"], "steps": 3, "cfg": 4.0, "denoise": 1.0}
-            given |= {"sampler_name": "dpmpp_2m", "scheduler": "karras"}
-        prompt["13"] = node(maker, **given)
-        found[maker] = prompt
+            settings |= {"latent_image": inputs["latent"], "steps": 3, "cfg": 4.0, "denoise": 1.0}
+            settings |= {"sampler_name": "dpmpp_2m", "scheduler": "karras"}
+        prompt["13"] = node(maker, **settings)
+        prompts[maker] = prompt
     queries = workflows.demo_twin(workflows.load("style_aligned_prompts"))
     (sampler,) = [made for made in queries.values() if made["class_type"] == "KSampler"]
     queries["adain"] = node(
@@ -103,7 +103,7 @@ def beside(embeds: str) -> dict[str, Prompt]:
         strength=0.7,
     )  # fmt: skip
     sampler["inputs"]["model"] = ["adain", 0]
-    found["ZSAMB_AdaINQueries"] = queries
+    prompts["ZSAMB_AdaINQueries"] = queries
     prompt = workflows.demo_twin(workflows.load("instantstyle"))
     (key,) = [k for k, made in prompt.items() if made["class_type"] == "ZSAMB_StyleBlockIPAdapter"]
     inputs = prompt[key]["inputs"]
@@ -123,19 +123,19 @@ def beside(embeds: str) -> dict[str, Prompt]:
     )  # fmt: skip
     saving = copy.deepcopy(prompt)
     inputs |= {"image": ["content", 0], "block_weights": ["weights", 0]}
-    found["ZSAMB_SaveStyleEmbeds"] = saving
-    found["ZSAMB_SubtractContent"] = prompt
+    prompts["ZSAMB_SaveStyleEmbeds"] = saving
+    prompts["ZSAMB_SubtractContent"] = prompt
     if embeds:
         loading = copy.deepcopy(prompt)
         loading["content"] = node("ZSAMB_LoadStyleEmbeds", file=embeds)
         loading.pop("saved"), loading.pop("adapter"), loading.pop("coded")
-        found["ZSAMB_LoadStyleEmbeds"] = loading
+        prompts["ZSAMB_LoadStyleEmbeds"] = loading
     summary = workflows.demo_twin(workflows.load("context_to_prompt"))
     (where,) = [k for k, m in summary.items() if m["inputs"].get("template") == "{image} {speech}"]
     summary["summary"] = node("ZSAMB_LoadSummaryModel", name="google-t5/t5-small")
     summary[where]["inputs"] |= {"fusion": "summarize", "summary_model": ["summary", 0]}
-    found["ZSAMB_LoadSummaryModel"] = summary
-    return found
+    prompts["ZSAMB_LoadSummaryModel"] = summary
+    return prompts
 
 
 def wrong() -> list[tuple[Prompt, str]]:
@@ -164,8 +164,8 @@ def plan(rng: random.Random, embeds: str) -> Iterator[tuple[str, str, Prompt, st
             # Blanks behind the style change no prompt, and what the host has in its cache does not fit.
             yield STOCK, STOCK, workflows.fill(plain, style=f"in woodcut style{' ' * number}"), ""
         elif kind == WRONG:
-            prompt, said = rng.choice(bad)
-            yield WRONG, said, prompt, said
+            prompt, message = rng.choice(bad)
+            yield WRONG, message, prompt, message
         else:
             names = names or rng.sample(sorted(good), len(good))
             name = names.pop()
@@ -218,43 +218,43 @@ class Soak:
         kind, options = listed["required"]["file"]
         return options["options"][0] if kind == "COMBO" else kind[0]
 
-    def queue(self, kind: str, name: str, prompt: Prompt, said: str) -> None:
+    def queue(self, kind: str, name: str, prompt: Prompt, message: str) -> None:
         status, answer = self.post("/prompt", {"prompt": prompt})
         if status == 200:
-            self.running[json.loads(answer)["prompt_id"]] = (kind, name, said)
+            self.running[json.loads(answer)["prompt_id"]] = (kind, name, message)
             return
-        expected = kind == WRONG and said in answer
+        expected = kind == WRONG and message in answer
         self.ended(kind, "" if expected else f"{name} was refused: {answer[:300]}")
 
     def collect(self) -> None:
-        for key, (kind, name, said) in list(self.running.items()):
-            found = self.server.get(f"/history/{key}").get(key)
-            if found is None:
+        for key, (kind, name, message) in list(self.running.items()):
+            record = self.server.get(f"/history/{key}").get(key)
+            if record is None:
                 continue
             del self.running[key]
-            status, messages = found["status"]["status_str"], json.dumps(found["status"]["messages"])
+            status, messages = record["status"]["status_str"], json.dumps(record["status"]["messages"])
             if "execution_interrupted" in messages:
                 self.report.interrupted += 1
                 self.ended(kind, "" if self.asked else f"{name} was interrupted, and nobody asked")
             elif kind == WRONG:
-                expected = status == "error" and said in messages
-                self.ended(kind, "" if expected else f"{said}: {messages[:300]}")
+                expected = status == "error" and message in messages
+                self.ended(kind, "" if expected else f"{message}: {messages[:300]}")
             else:
                 self.ended(kind, "" if status == "success" else f"{name}: {messages[-600:]}")
                 if kind == STOCK and status == "success":
-                    self.report.stock.append(self.digest(found["outputs"]))
+                    self.report.stock.append(self.digest(record["outputs"]))
 
     def digest(self, outputs: dict) -> str:
         """Of the pictures' pixels: the files hold their prompts too."""
         from PIL import Image
 
-        found = hashlib.sha256()
+        checksum = hashlib.sha256()
         for shown in outputs.values():
             for picture in shown.get("images", []):
                 path = self.server.base / "output" / picture["subfolder"] / picture["filename"]
                 with Image.open(path) as image:
-                    found.update(image.tobytes())
-        return found.hexdigest()
+                    checksum.update(image.tobytes())
+        return checksum.hexdigest()
 
     def ended(self, kind: str, problem: str) -> None:
         report = self.report

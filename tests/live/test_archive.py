@@ -97,8 +97,10 @@ def test_the_registry_s_own_tool_validates_and_packs_it(files, comfy_cli, tmp_pa
     for command in (["init", "-q"], ["add", "-A", "-f"], ["commit", "-qm", "x"]):
         subprocess.run([*git, *command], cwd=pack, check=True)
     done = comfy_cli("node", "validate", cwd=pack)
-    said = done.stdout + done.stderr
-    assert done.returncode == 0 and "All validation checks passed" in said and "warning" not in said.lower()
+    output = done.stdout + done.stderr
+    assert (
+        done.returncode == 0 and "All validation checks passed" in output and "warning" not in output.lower()
+    )
     done = comfy_cli("node", "pack", cwd=pack)
     assert done.returncode == 0, done.stdout + done.stderr
     with zipfile.ZipFile(pack / "node.zip") as archive:
@@ -126,8 +128,8 @@ def test_import_guard_finds_all_that_is_imported_in_the_host(tracked, checker, t
         tmp_path / "host", "--no-update", "--target", "found", "--strict",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    (found,) = json.loads(done.stdout)["packs"]
-    assert found["verdict"] == "SAFE" and found["references"] > 200 and not found["unparseable"]
+    (report,) = json.loads(done.stdout)["packs"]
+    assert report["verdict"] == "SAFE" and report["references"] > 200 and not report["unparseable"]
 
 
 def test_comfy_test_s_lint_passes(files, checker, tmp_path):
@@ -136,8 +138,8 @@ def test_comfy_test_s_lint_passes(files, checker, tmp_path):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / path, tmp_path / path)
     done = checker("comfy-test", "lint", ".", cwd=tmp_path)
-    said = done.stdout + done.stderr
-    assert done.returncode == 0 and said.count("PASSED") == 2 and "FAILED" not in said, said
+    output = done.stdout + done.stderr
+    assert done.returncode == 0 and output.count("PASSED") == 2 and "FAILED" not in output, output
 
 
 @pytest.mark.live
@@ -152,8 +154,8 @@ def test_it_loads_without_a_word(installed):
 @pytest.mark.live
 def test_every_node_is_there_as_in_the_repository(installed):
     """So workflows made with the one open in the other."""
-    found = snapshot.public(installed.get("/object_info"))
-    assert snapshot.differences(json.loads(snapshot.FILE.read_text()), found) == []
+    public = snapshot.public(installed.get("/object_info"))
+    assert snapshot.differences(json.loads(snapshot.FILE.read_text()), public) == []
 
 
 @pytest.mark.live
@@ -177,11 +179,11 @@ def run(server, loader, **inputs):
     "node, inputs", [("Load Demo Model", {}), ("Load Vision Model", {"name": "demo CLIP"})]
 )
 def test_what_needs_the_demo_says_where_it_is(installed, node, inputs):
-    said = (
+    message = (
         f"{node}: .*demo was not found, expected the demo models. They are not part of the published archive."
         " Clone the pack's repository in place of it, or run `python -m nox -s demo` in a clone."
     )
-    with pytest.raises(ServerError, match=said):
+    with pytest.raises(ServerError, match=message):
         run(installed, f"ZSAMB_{node.replace(' ', '')}", **inputs)
 
 
@@ -212,11 +214,11 @@ UNSAFE_LOADERS = {("pickle", "load"), ("pickle", "loads"), ("yaml", "load"), ("y
 
 def refused(source: str | bytes) -> list[str]:
     """What breaks the rules, each with its line."""
-    found = []
+    problems = []
     for node in ast.walk(ast.parse(source)):
-        for said in _refused_in(node):
-            found.append(f"line {node.lineno}: {said}")
-    return found
+        for reason in _refused_in(node):
+            problems.append(f"line {node.lineno}: {reason}")
+    return problems
 
 
 def _refused_in(node: ast.AST):
@@ -248,7 +250,7 @@ def _refused_in(node: ast.AST):
 
 
 def test_no_file_runs_text_or_installs_anything(sources):
-    assert {path: found for path, text in sources.items() if (found := refused(text))} == {}
+    assert {path: problems for path, text in sources.items() if (problems := refused(text))} == {}
 
 
 def test_every_file_can_be_read(sources):

@@ -128,11 +128,11 @@ def test_a_node_found_by_an_alias_comes_with_its_defaults(page, alias, kind):
     info = object_info(page)[kind]
     page.get_by_text(info["display_name"], exact=True).first.click()
     page.wait_for_function("() => app.graph._nodes.length === 1", timeout=10_000)
-    (found,) = as_prompt(page)["output"].values()
-    assert found["class_type"] == kind
+    (node,) = as_prompt(page)["output"].values()
+    assert node["class_type"] == kind
     declared = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
-    assert found["inputs"]
-    for name, value in found["inputs"].items():
+    assert node["inputs"]
+    for name, value in node["inputs"].items():
         assert value == declared[name][1]["default"], name
 
 
@@ -163,8 +163,8 @@ def test_a_blueprint_draws(page):
         const give = {width: 128, height: 128, steps: 3, prompts: 'a cat\\na boat', style: 'in lava style'};
         for (const w of set.widgets) if (w.name in give) w.value = give[w.name];
     }""")
-    given = as_prompt(page)["output"]
-    assert {"ZSAMB_PromptSet", "KSampler"} <= {node["class_type"] for node in given.values()}
+    prompt = as_prompt(page)["output"]
+    assert {"ZSAMB_PromptSet", "KSampler"} <= {node["class_type"] for node in prompt.values()}
     queue(page)
     (images,) = page.evaluate("() => Object.values(arrived).map((o) => o.images)")
     assert len(images) == 2

@@ -96,13 +96,13 @@ def tried(page, kind, mode, left_open=()):
 
 def test_a_bypassed_node_passes_on_what_a_user_means(page, ours):
     assert {kind for kind, _ in PASSED} <= set(ours)
-    found = {}
+    passes = {}
     for kind, node in ours.items():
         types = dict(zip(node["output_name"], node["output"], strict=True))
         for output, passed in tried(page, kind, 4).items():
             if (kind, output) not in LOOKED_AT and types[output] != "STRING":
-                found[kind, output] = passed
-    assert {k: v for k, v in found.items() if v} == PASSED
+                passes[kind, output] = passed
+    assert {k: v for k, v in passes.items() if v} == PASSED
 
 
 def test_the_end_of_a_chain_of_references_is_left_out_too(page):

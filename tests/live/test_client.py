@@ -59,10 +59,10 @@ def started(*args):
 
 def wait_for(what, seconds=60):
     deadline = time.monotonic() + seconds
-    while not (found := what()):
+    while not (answer := what()):
         assert time.monotonic() < deadline, "it did not come to pass"
         time.sleep(0.1)
-    return found
+    return answer
 
 
 def running(server):
@@ -130,7 +130,7 @@ def test_prompts_and_seed_change_the_pictures(server, flow, tmp_path):
 
 def test_a_reference_is_sent_to_the_server(server, flow, styles, tmp_path):
     """By title and by id; and of two files with one name, each stays what it is."""
-    found = []
+    drawn = []
     for i, (node, style) in enumerate(
         zip(("Reference picture", "9", "9"), (*styles, styles[0]), strict=True)
     ):
@@ -140,8 +140,8 @@ def test_a_reference_is_sent_to_the_server(server, flow, styles, tmp_path):
             "--set", "What the reference shows.text=a star",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        found.append(pictures(out))
-    one, two, one_again = found
+        drawn.append(pictures(out))
+    one, two, one_again = drawn
     assert min(np.abs(a - b).mean() for a, b in zip(one, two, strict=True)) > 0.003
     assert np.array_equal(one, one_again)
     sent = {p.read_bytes() for p in (server.base / "input").glob("style*.png")}
@@ -149,7 +149,7 @@ def test_a_reference_is_sent_to_the_server(server, flow, styles, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "setting, said",
+    "setting, message",
     [
         ("strength=7", "Value 7.0 bigger than max of 1.0 strength"),
         ("sampler_name=dddim", "KSampler (node 6, KSampler): Value not in list sampler_name: 'dddim'"),
@@ -157,9 +157,9 @@ def test_a_reference_is_sent_to_the_server(server, flow, styles, tmp_path):
         ("blocks=output 9", "'output 9' names no block of this model"),
     ],
 )
-def test_the_server_s_own_message_and_an_exit_code(server, flow, tmp_path, setting, said):
+def test_the_server_s_own_message_and_an_exit_code(server, flow, tmp_path, setting, message):
     done = run(flow["prompts"], "--server", server.url, "--out", tmp_path / "out", "--set", setting)
-    assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
     assert done.stdout == "" and not (tmp_path / "out").exists()
 
 
@@ -300,7 +300,7 @@ def test_a_batch_goes_on_where_it_stopped(server, flow, tmp_path):
     args = (flow["prompts"], "--server", server.url, "--out", out, "--manifest", manifest(tmp_path, *ROWS))
     assert (done := run(*args)).returncode == 0, done.stderr
     assert [len(pictures(out / row["output"])) for row in ROWS] == [1, 2, 1]
-    before, kept = len(server.get("/history")), pictures(out / "second")
+    before, second = len(server.get("/history")), pictures(out / "second")
     done = run(*args)
     assert done.returncode == 0 and "3 of 3 rows are complete already" in done.stderr
     assert len(server.get("/history")) == before
@@ -311,7 +311,7 @@ def test_a_batch_goes_on_where_it_stopped(server, flow, tmp_path):
     assert done.returncode == 0 and "1 of 3 rows" in done.stderr and "2 done" in done.stderr
     assert len(server.get("/history")) == before + 2
     assert (out / "first" / "001.png").stat().st_mtime_ns == stamp
-    assert np.array_equal(pictures(out / "second"), kept)
+    assert np.array_equal(pictures(out / "second"), second)
     # A row that says something else than before is another row.
     manifest(tmp_path, {**ROWS[0], "seed": 9}, *ROWS[1:])
     done = run(*args)
@@ -321,7 +321,7 @@ def test_a_batch_goes_on_where_it_stopped(server, flow, tmp_path):
 def test_a_bad_row_stops_the_batch_before_it_starts(server, flow, styles, tmp_path):
     """Also one that only the server knows to be bad."""
     out, before = tmp_path / "out", len(server.get("/history"))
-    for bad, said in (
+    for bad, message in (
         ({"sede": 5}, "row 4 (line 4): sede: no node of the workflow has an input of this name"),
         (
             {"strength": 7},
@@ -331,7 +331,7 @@ def test_a_bad_row_stops_the_batch_before_it_starts(server, flow, styles, tmp_pa
     ):
         rows = manifest(tmp_path, *ROWS, {"output": "bad", **bad})
         done = run(flow["prompts"], "--server", server.url, "--out", out, "--manifest", rows)
-        assert done.returncode == 2 and said in done.stderr and "nothing was run" in done.stderr
+        assert done.returncode == 2 and message in done.stderr and "nothing was run" in done.stderr
     rows = manifest(tmp_path, *ROWS, *({"output": n, n: v} for n, v in (("strength", 7), ("sede", 5))))
     done = run(flow["prompts"], "--server", server.url, "--out", out, "--manifest", rows, "--dry-run")
     assert done.returncode == 2 and len(done.stdout.splitlines()) == 4
@@ -359,13 +359,13 @@ def test_names_of_every_script_survive_every_step(server, flow, styles, tmp_path
     done = run(*args, PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
     assert (server.base / "input" / f"{name}.png").read_bytes() == styles[0].read_bytes()
-    found = tmp_path / "out" / name
-    shown = str(found / "001.png").encode("ascii", "backslashreplace").decode()
-    assert len(pictures(found)) == 2 and shown in done.stdout.splitlines()
-    saved = [f["saved_as"] for f in json.loads((found / "run.json").read_text())["files"]]
+    folder = tmp_path / "out" / name
+    shown = str(folder / "001.png").encode("ascii", "backslashreplace").decode()
+    assert len(pictures(folder)) == 2 and shown in done.stdout.splitlines()
+    saved = [f["saved_as"] for f in json.loads((folder / "run.json").read_text())["files"]]
     assert saved == [f"{name}/{name}_{i:05}_.png" for i in (1, 2)]
     # The picture has the names that it was made with.
-    with Image.open(found / "001.png") as image:
+    with Image.open(folder / "001.png") as image:
         prompt = json.loads(image.text["prompt"])
     assert any(n["inputs"].get("image") == f"{name}.png" for n in prompt.values())
     assert any(n["inputs"].get("text") == name for n in prompt.values())
@@ -416,9 +416,9 @@ def test_a_killed_server_loses_nothing_that_is_done(server, other, flow, tmp_pat
         wait_for(lambda: (out / "third" / "run.json").exists() and running(other))
         other.process.kill()
         assert process.wait(60) == 3
-        said = process.stderr.read()
-    assert "3 done, 0 failed, 2 not run" in said and "no server is left" in said
-    assert f"{other.url} is given up" in said and "Traceback" not in said
+        log = process.stderr.read()
+    assert "3 done, 0 failed, 2 not run" in log and "no server is left" in log
+    assert f"{other.url} is given up" in log and "Traceback" not in log
     assert sorted(p.name for p in out.iterdir()) == ["first", "second", "third"]
     assert not [*out.rglob("*.part")]
     # Another server goes on from there.
@@ -441,8 +441,8 @@ def test_two_servers_share_the_rows_and_one_takes_over(server, other, flow, styl
         wait_for(lambda: running(server) and running(other))
         other.process.kill()
         assert process.wait(120) == 0
-        said = process.stderr.read()
-    assert f"{other.url} is given up" in said and "2 done, 0 failed, 0 not run" in said
+        log = process.stderr.read()
+    assert f"{other.url} is given up" in log and "2 done, 0 failed, 0 not run" in log
     assert {json.loads((out / f"long{i}" / "run.json").read_text())["server"] for i in range(2)} == {
         server.url
     }

@@ -38,37 +38,37 @@ def run_args(server, path):
 
 
 def test_it_runs_an_api_workflow_and_fetches_the_pictures(server, cli, flow, tmp_path):
-    code, said = cli(*run_args(server, flow()))
-    assert code == 0 and said["data"]["status"] == "completed" and len(said["data"]["outputs"]) == 1
-    code, said = cli(
-        "download", said["data"]["prompt_id"], "--out-dir", tmp_path / "out", "--where", "local",
+    code, answer = cli(*run_args(server, flow()))
+    assert code == 0 and answer["data"]["status"] == "completed" and len(answer["data"]["outputs"]) == 1
+    code, answer = cli(
+        "download", answer["data"]["prompt_id"], "--out-dir", tmp_path / "out", "--where", "local",
         COMFY_LOCAL_URL=server.url,
     )  # fmt: skip
     assert code == 0 and len(list((tmp_path / "out").glob("*.png"))) == 1
 
 
 def test_errors_have_an_exit_code_and_a_message(server, cli, flow):
-    code, said = cli(*run_args(server, flow(blocks="output 9")))
-    assert code == 1 and "'output 9' names no block of this model" in said["error"]["message"]
-    code, said = cli(*run_args(server, flow(strength=7)))
-    assert code == 1 and "strength=7 above" in json.dumps(said["error"])
+    code, answer = cli(*run_args(server, flow(blocks="output 9")))
+    assert code == 1 and "'output 9' names no block of this model" in answer["error"]["message"]
+    code, answer = cli(*run_args(server, flow(strength=7)))
+    assert code == 1 and "strength=7 above" in json.dumps(answer["error"])
 
 
 def test_run_does_not_change_inputs_of_a_workflow(server, cli, flow):
-    code, said = cli(*run_args(server, flow()), "--set", "6.seed=5")
-    assert code == 1 and "cannot be combined with --workflow" in said["error"]["message"]
+    code, answer = cli(*run_args(server, flow()), "--set", "6.seed=5")
+    assert code == 1 and "cannot be combined with --workflow" in answer["error"]["message"]
     # Nor does its editor, in the API format.
-    code, said = cli("workflow", "set-slot", flow(), "6.seed=5")
-    assert code == 1 and said["error"]["code"] == "workflow_not_frontend_format"
+    code, answer = cli("workflow", "set-slot", flow(), "6.seed=5")
+    assert code == 1 and answer["error"]["code"] == "workflow_not_frontend_format"
 
 
 def test_its_editor_changes_the_canvas_form(server, cli, tmp_path):
     canvas = tmp_path / "canvas.json"
     canvas.write_bytes((workflows.FOLDER.parent / "style_aligned_prompts.json").read_bytes())
     where = ("--host", "127.0.0.1", "--port", server.port)
-    code, said = cli("workflow", "set-slot", canvas, "6.seed=5", "2.prompts=a boat", *where)
-    assert code == 0 and said["data"]["applied"] == ["6.seed", "2.prompts"]
-    code, said = cli("run", "--workflow", canvas, "--print-prompt", *where)
-    prompt = said["data"]["prompt"]
+    code, answer = cli("workflow", "set-slot", canvas, "6.seed=5", "2.prompts=a boat", *where)
+    assert code == 0 and answer["data"]["applied"] == ["6.seed", "2.prompts"]
+    code, answer = cli("run", "--workflow", canvas, "--print-prompt", *where)
+    prompt = answer["data"]["prompt"]
     assert code == 0
     assert prompt["6"]["inputs"]["seed"] == 5 and prompt["2"]["inputs"]["prompts"] == "a boat"

@@ -42,9 +42,9 @@ def node(kind, **inputs):
 
 def graph(**context):
     """The shipped workflow from prompts alone, its prompts from the senses."""
-    found = workflows.fill(workflows.demo_twin(workflows.load("style_aligned_prompts")), steps=3)
-    (prompt_set,) = [n for n in found.values() if n["class_type"] == "ZSAMB_PromptSet"]
-    found |= {
+    prompt = workflows.fill(workflows.demo_twin(workflows.load("style_aligned_prompts")), steps=3)
+    (prompt_set,) = [n for n in prompt.values() if n["class_type"] == "ZSAMB_PromptSet"]
+    prompt |= {
         "20": node("LoadImage", image="boat.png"),
         "21": node("ZSAMB_LoadCaptionModel", name="tiny/blip"),
         "22": node("ZSAMB_CaptionImage", caption_model=["21", 0], images=["20", 0], prefix="a photo of",
@@ -65,9 +65,9 @@ def graph(**context):
         "70": node("PreviewAny", source=["60", 0]),
         "71": node("PreviewAny", source=["60", 2]),
     }  # fmt: skip
-    found["60"]["inputs"].update(context)
+    prompt["60"]["inputs"].update(context)
     prompt_set["inputs"].update(prompts=["60", 0], style=["60", 1])
-    return found
+    return prompt
 
 
 def texts(server):
@@ -97,14 +97,14 @@ def expected(files, tiny):
 
     picture = Image.open(files / "boat.png")
     (captions,) = load_caption_model(tiny["blip"]).captions([picture], "a photo of", 6, 2, nothing)
-    said = transcribe(
+    transcript = transcribe(
         load_whisper(tiny["whisper"]), sound(files / "said.wav", RATE), "en", False, nothing, nothing
     )
     clap, sets = load_clap(tiny["clap"]), read_label_sets(SHIPPED)
     embeds = torch.stack(list(embed_track(clap, sound(files / "played.wav", clap.rate))))
     near = matches(clap, embeds, sets)
     mood = " ".join(sentence(sets[name], [near[name][0].label]) for name in ("mood", "genre"))
-    return as_sentence(captions[0]), said.text, mood
+    return as_sentence(captions[0]), transcript.text, mood
 
 
 def test_the_whole_graph(server, weather, files, tiny):
@@ -113,9 +113,9 @@ def test_the_whole_graph(server, weather, files, tiny):
     weather.answers["/data/2.5/weather"] = [(429, {}), (200, OWM)]
     pictures = server.run(graph())
     assert len(pictures) == 4 and all(p.shape == (128, 128, 3) and p.std() > 0.01 for p in pictures)
-    caption, said, mood = expected(files, tiny)
+    caption, transcript, mood = expected(files, tiny)
     assert caption.startswith("a photo of")
-    last = " ".join(f"Scattered clouds weather. {mood} {escape(caption)} {escape(said)}".split())
+    last = " ".join(f"Scattered clouds weather. {mood} {escape(caption)} {escape(transcript)}".split())
     shown = texts(server)
     assert shown["70"] == "\n".join(f"a {what} {last}" for what in ("cat", "house", "boat", "flower"))
     assert shown["71"].startswith("prompt 1: ") and len(shown["71"].split("\n")) == 4
@@ -130,15 +130,15 @@ def test_the_whole_graph(server, weather, files, tiny):
 
 def test_in_one_piece(server, weather, files, tiny):
     """Picture and sounds straight into ContextToPrompt, with a summary."""
-    found = graph(
+    prompt = graph(
         image=["20", 0], speech=["30", 0], music=["40", 0], caption_model=["21", 0], speech_model=["31", 0],
         music_model=["41", 0], summary_model=["61", 0], fusion="summarize",
     )  # fmt: skip
-    found["61"] = node("ZSAMB_LoadSummaryModel", name="tiny/t5")
+    prompt["61"] = node("ZSAMB_LoadSummaryModel", name="tiny/t5")
     for unused in ("22", "32", "42"):
-        del found[unused]
+        del prompt[unused]
     weather.answers["/data/2.5/weather"] = [(200, OWM)]
-    assert len(server.run(found)) == 4
+    assert len(server.run(prompt)) == 4
     # A T5 of random weights keeps nothing, and the report says so.
     assert "the summary dropped weather" in texts(server)["71"]
 
@@ -153,8 +153,8 @@ def test_the_key_is_nowhere_that_others_read(server, weather, files):
     weather.answers["/data/2.5/weather"] = [(200, {**OWM, "dt": WEATHER_KEY})]
     with pytest.raises(ServerError, match="something else than the weather it documents") as other:
         server.run(graph())
-    said = [str(error.value), str(other.value), *(str(server.get(p)) for p in ("/history", "/object_info"))]
-    assert not any(WEATHER_KEY in text for text in said)
+    public = [str(error.value), str(other.value), *(str(server.get(p)) for p in ("/history", "/object_info"))]
+    assert not any(WEATHER_KEY in text for text in public)
     written = [f for f in server.base.rglob("*") if f.is_file() and "custom_nodes" not in f.parts]
     assert sum(f.suffix == ".png" for f in written) > 4 and server.log in written
     assert [f for f in written if WEATHER_KEY.encode() in f.read_bytes()] == []
@@ -162,18 +162,18 @@ def test_the_key_is_nowhere_that_others_read(server, weather, files):
 
 def test_the_offline_text_carries_on(server, weather, files):
     weather.answers["/v1/forecast"] = [(503, b"")]
-    found = graph()
-    found["50"]["inputs"].update(service="Open-Meteo", place="1, 2", offline="soft rain")
-    assert len(server.run(found)) == 4
+    prompt = graph()
+    prompt["50"]["inputs"].update(service="Open-Meteo", place="1, 2", offline="soft rain")
+    assert len(server.run(prompt)) == 4
     assert texts(server)["70"].startswith("a cat soft rain")
-    found["50"]["inputs"]["offline"] = ""
+    prompt["50"]["inputs"]["offline"] = ""
     with pytest.raises(ServerError, match="Open-Meteo gives no weather after 3 tries"):
-        server.run(found)
+        server.run(prompt)
     weather.answers["/v1/forecast"] = [(200, METEO)]
 
 
 def test_what_is_missing_is_said_before_anything_runs(server, files):
-    for key, name, said in (
+    for key, name, message in (
         (
             "21",
             "Salesforce/blip-image-captioning-large",
@@ -182,9 +182,9 @@ def test_what_is_missing_is_said_before_anything_runs(server, files):
         ("31", "small.pt", "Load Speech Model: the file 'small.pt' was not found"),
         ("41", "nobody/clap", "Load Music Model: the folder 'nobody/clap' with a config.json was not found"),
     ):
-        found = copy.deepcopy(graph())
-        found[key]["inputs"]["name"] = name
+        prompt = copy.deepcopy(graph())
+        prompt[key]["inputs"]["name"] = name
         asked = len(server.get("/history"))
-        with pytest.raises(ServerError, match=said):
-            server.run(found)
+        with pytest.raises(ServerError, match=message):
+            server.run(prompt)
         assert len(server.get("/history")) == asked

@@ -29,8 +29,8 @@ def test_the_demo_writes_pictures_sheet_and_summary(studio, tmp_path):
     summary = json.loads((tmp_path / "summary.json").read_text())
     names = {f"{m}_{k}" for m in demo.MODES for k in ("aligned", "unaligned")}
     assert set(summary["consistency"]) == {*names, "instantstyle"}
-    said = (tmp_path / "summary.txt").read_text()
-    assert "reference_aligned" in said and "CLIP text similarity / DINO set consistency" in said
+    text = (tmp_path / "summary.txt").read_text()
+    assert "reference_aligned" in text and "CLIP text similarity / DINO set consistency" in text
     assert set(summary["clip_dino"]) == set(summary["consistency"])
     assert all(-1 <= x <= 1 for pair in summary["clip_dino"].values() for x in pair)
 
@@ -40,8 +40,8 @@ def test_a_visitor_s_picture_and_prompts(studio, tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (90, 201, 4), np.uint8)
     Image.fromarray(noise).save(tmp_path / "mine.png")
     (tmp_path / "prompts.txt").write_text("a car\n\na fish in neon style\na moon\n")
-    given = ["--reference", str(tmp_path / "mine.png"), "--prompts", str(tmp_path / "prompts.txt")]
-    options = demo.arguments(given)
+    arguments = ["--reference", str(tmp_path / "mine.png"), "--prompts", str(tmp_path / "prompts.txt")]
+    options = demo.arguments(arguments)
     demo.show_once(studio, options.lines, 1, options.picture, options.reference_prompt, tmp_path)
     assert len(list(tmp_path.glob("reference_aligned_*.png"))) == 3
 
@@ -64,7 +64,7 @@ def test_the_table_between_two_references(studio, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("arguments", "message"),
     [
         (["--reference", "nowhere.png"], "--reference nowhere.png: no such file"),
         (["--reference", "README.md"], "README.md cannot be read as a picture"),
@@ -72,9 +72,9 @@ def test_the_table_between_two_references(studio, tmp_path):
         (["--sets", "2", "--checkpoint", "x"], "leave out the others"),
     ],
 )
-def test_wrong_arguments_are_said_at_once(capsys, given, message):
+def test_wrong_arguments_are_said_at_once(capsys, arguments, message):
     with pytest.raises(SystemExit):
-        demo.arguments(given)
+        demo.arguments(arguments)
     assert message in capsys.readouterr().err
 
 

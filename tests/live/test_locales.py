@@ -53,8 +53,8 @@ def place(key):
     return " > ".join(key)
 
 
-def problems(found):
-    return "\n".join(f"{place(k)}: {what}" for k, what in found)
+def problems(faults):
+    return "\n".join(f"{place(k)}: {what}" for k, what in faults)
 
 
 def test_english_is_what_the_nodes_declare(object_info, english):
@@ -98,44 +98,44 @@ def test_translation_has_every_text(language, english):
 @pytest.mark.parametrize("language", TRANSLATED)
 def test_translation_is_translated(language, english):
     script = SCRIPT.get(language)
-    found = []
+    faults = []
     for key, text in locales.read(language).items():
         if SAME.fullmatch(text):
             continue
         if text == english[key] or (script and not script.search(text)):
-            found.append((key, f"still English: {text}"))
+            faults.append((key, f"still English: {text}"))
         elif run := ENGLISH_RUN.search(text):
-            found.append((key, f"English within: {run[0]}"))
-    assert not found, problems(found)
+            faults.append((key, f"English within: {run[0]}"))
+    assert not faults, problems(faults)
 
 
 @pytest.mark.parametrize("language", TRANSLATED)
 def test_translation_keeps_fields_numbers_and_paths(language, english):
-    found = []
+    faults = []
     for key, text in locales.read(language).items():
         if key[-1] == "name":  # identifiers in English: input_4
             continue
         wanted = Counter(KEPT.findall(english[key]))
         if (got := Counter(KEPT.findall(text))) != wanted:
-            found.append((key, f"lacks {[*(wanted - got)]}, has {[*(got - wanted)]} more"))
-    assert not found, problems(found)
+            faults.append((key, f"lacks {[*(wanted - got)]}, has {[*(got - wanted)]} more"))
+    assert not faults, problems(faults)
 
 
 @pytest.mark.parametrize("language", TRANSLATED)
 def test_translation_names_the_options_as_the_widgets_show_them(language, object_info, english):
     """The front end shows a combo's options untranslated, so a tooltip that explains them must name them."""
-    texts, found, named = locales.read(language), [], 0
+    texts, faults, named = locales.read(language), [], 0
     for key in english:
         if key[0] != "nodeDefs" or key[2] != "inputs" or key[-1] != "tooltip":
             continue
         node = object_info[key[1]]["input"]
-        kind, *given = {**node.get("required", {}), **node.get("optional", {})}.get(key[3], (None,))
-        for option in given[0].get("options", []) if kind == "COMBO" else []:
+        kind, *rest = {**node.get("required", {}), **node.get("optional", {})}.get(key[3], (None,))
+        for option in rest[0].get("options", []) if kind == "COMBO" else []:
             if re.search(rf"(?<!\w){re.escape(option)}[:,]", english[key]):
                 named += 1
                 if option not in texts[key]:
-                    found.append((key, f"does not name the option {option!r}"))
-    assert not found, problems(found)
+                    faults.append((key, f"does not name the option {option!r}"))
+    assert not faults, problems(faults)
     assert named > 30
 
 
@@ -144,13 +144,13 @@ def check_mentions(names, english, texts):
     assert len(set(names.values())) == len(names), "two nodes of one name"
     # the longest first: KSampler (Record Reference) is no KSampler
     pattern = re.compile("|".join(rf"\b{re.escape(name)}" for name in sorted(names, key=len, reverse=True)))
-    found, mentions = [], 0
+    faults, mentions = [], 0
     for key, text in english.items():
         for name in pattern.findall(text) if key[-1] in ("tooltip", "description") else []:
             mentions += 1
             if names[name] not in texts[key]:
-                found.append((key, f"{name} is called {names[name]}"))
-    assert not found, problems(found)
+                faults.append((key, f"{name} is called {names[name]}"))
+    assert not faults, problems(faults)
     return mentions
 
 
@@ -204,8 +204,8 @@ def test_host_serves_every_language(server):
     for language in ("en", *TRANSLATED):
         for name in locales.FILES:
             content = json.loads((locales.FOLDER / language / f"{name}.json").read_text(encoding="utf-8"))
-            found = served[language] if name == "main" else served[language][name]
-            assert content and content.items() <= found.items()
+            texts = served[language] if name == "main" else served[language][name]
+            assert content and content.items() <= texts.items()
 
 
 def post_settings(server, **settings):

@@ -103,7 +103,7 @@ CHANGES = {
 def test_a_change_is_told_in_a_line(before, line):
     now = copy.deepcopy(before)
     CHANGES[line](now)
-    assert any(found.startswith(line) for found in snapshot.differences(before, now))
+    assert any(difference.startswith(line) for difference in snapshot.differences(before, now))
 
 
 def test_one_more_widget_at_the_end_is_no_change_of_order(before):
@@ -159,10 +159,10 @@ def patched(**changed):
         "share": "all pictures", "blocks": "all", "only_self_level": 0.0, "start_percent": 0.0,
         "end_percent": 1.0, "share_group_norm": False, **changed,
     }  # fmt: skip
-    given = {key: value for key, value in inputs.items() if value is not None}
+    settings = {key: value for key, value in inputs.items() if value is not None}
     return {
         "1": node("ZSAMB_LoadDemoModel"),
-        "2": node(PATCH, **given),
+        "2": node(PATCH, **settings),
         "3": node("PreviewAny", source=["2", 0]),
     }
 
@@ -202,15 +202,15 @@ def test_a_name_from_another_node_is_looked_for_when_it_is_known(server):
 
 
 @pytest.mark.parametrize(
-    "prompt, kind, said",
+    "prompt, kind, message",
     [
         (shown("ZSAMB_Unheard"), "missing_node_type", "Node 'ZSAMB_Unheard' not found"),
         ({"1": node("ZSAMB_LoadDemoModel")}, "prompt_no_outputs", "Prompt has no outputs"),
     ],
 )
-def test_a_prompt_that_is_no_workflow_is_refused(server, prompt, kind, said):
+def test_a_prompt_that_is_no_workflow_is_refused(server, prompt, kind, message):
     error = refusal(server, prompt)["error"]
-    assert error["type"] == kind and said in error["message"]
+    assert error["type"] == kind and message in error["message"]
 
 
 def test_a_body_without_a_prompt_is_refused(server):
@@ -272,9 +272,9 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_does_not_fit_an_input_is_refused_at_the_node(server, case):
-    prompt, kind, said = REFUSED[case]
+    prompt, kind, message = REFUSED[case]
     answer = refusal(server, prompt)
     assert answer["error"]["type"] == "prompt_outputs_failed_validation"
     assert list(answer["node_errors"]) == ["2"]
     (error,) = answer["node_errors"]["2"]["errors"]
-    assert error["type"] == kind and said in error["details"]
+    assert error["type"] == kind and message in error["details"]

@@ -100,13 +100,13 @@ def test_other_ways_to_a_reference_run(server, reference, maker):
     """In place of DDIM Invert, and another size than the pictures'."""
     workflow = quick("style_aligned_reference")
     inputs = workflow["13"]["inputs"]
-    given = {key: inputs[key] for key in ("model", "positive", "negative")}
+    settings = {key: inputs[key] for key in ("model", "positive", "negative")}
     if maker == "ZSAMB_NoiseReference":
-        given |= {"latent": inputs["latent"], "seed": 1}
+        settings |= {"latent": inputs["latent"], "seed": 1}
     else:
         sampler = {"steps": 3, "cfg": 4.0, "sampler_name": "dpmpp_2m", "scheduler": "karras", "denoise": 1.0}
-        given |= {"latent_image": ["99", 0], "seed": 1, **sampler}
-    workflow["13"] = {"class_type": maker, "inputs": given, "_meta": {"title": "Reference"}}
+        settings |= {"latent_image": ["99", 0], "seed": 1, **sampler}
+    workflow["13"] = {"class_type": maker, "inputs": settings, "_meta": {"title": "Reference"}}
     workflow["99"] = {
         "class_type": "EmptyLatentImage",
         "inputs": {"width": 192, "height": 96, "batch_size": 1},
@@ -265,10 +265,10 @@ def test_a_copy_of_the_pack_passes_the_host_s_own_check(tmp_path, monkeypatch):
         *server_module.device_args(),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    said = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     assert done.returncode == 0
-    assert re.search(r"seconds: .*custom_nodes.zsamb", said)
-    assert "IMPORT FAILED" not in said and "Traceback" not in said
+    assert re.search(r"seconds: .*custom_nodes.zsamb", output)
+    assert "IMPORT FAILED" not in output and "Traceback" not in output
 
 
 def test_importing_the_pack_adds_nothing_heavy():

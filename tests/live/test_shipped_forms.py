@@ -36,7 +36,7 @@ def test_a_form_draws_what_it_drew(server, pictures, form):
     drawn = server.run(workflows.with_steps(workflows.demo_twin(form["form"]), 2))
     assert drawn and all(picture.std() > 0.01 for picture in drawn)
     if "pictures" in form and form["name"] not in MENDED:
-        found = [shipped_forms.small(picture).astype(float) for picture in drawn]
+        after = [shipped_forms.small(picture).astype(float) for picture in drawn]
         before = shipped_forms.read(form["pictures"])
-        differ = [float(np.abs(a - b).mean()) for a, b in zip(found, before, strict=True)]
+        differ = [float(np.abs(a - b).mean()) for a, b in zip(after, before, strict=True)]
         assert max(differ) < LEVELS, differ

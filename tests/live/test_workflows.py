@@ -94,15 +94,15 @@ def test_it_is_queued_from_the_page_and_its_pictures_arrive(page, name):
     page.screenshot(path=SHOTS / f"{name}_demo.png")
 
 
-def ours(said):
+def ours(errors):
     """The console's errors without what the page itself finds missing on any fresh server."""
-    return [text for kind, text in said if kind == "script" or "zsamb" in text.lower()]
+    return [text for kind, text in errors if kind == "script" or "zsamb" in text.lower()]
 
 
 @pytest.mark.parametrize("shipped", NAMES)
 def test_it_opens_as_it_was_written(page, shipped):
     """After all runs: it names models that the server lacks, and the page marks their nodes for a while."""
-    page.said.clear()
+    page.errors.clear()
     show(page, json.loads((workflows.FOLDER.parent / f"{shipped}.json").read_text()))
     assert page.evaluate(PROBLEMS) == []
     assert shipped_forms.bare(as_prompt(page)["output"]) == shipped_forms.bare(workflows.load(shipped))
@@ -112,4 +112,4 @@ def test_it_opens_as_it_was_written(page, shipped):
     page.evaluate(FIT)
     page.wait_for_timeout(500)
     page.screenshot(path=SHOTS / f"{shipped}.png")
-    assert ours(page.said) == []
+    assert ours(page.errors) == []

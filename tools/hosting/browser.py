@@ -14,7 +14,7 @@ READY = """() => window.app?.graph && window.LiteGraph
 
 @contextmanager
 def open_page(url: str, width: int = 1800, height: int = 1100) -> Iterator:
-    """A Playwright page on the server's canvas, ready and with nothing over it. ``page.said``: (kind, text)
+    """A Playwright page on the server's canvas, ready and with nothing over it. ``page.errors``: (kind, text)
     of the console's errors and of scripts that failed.
     """
     from playwright.sync_api import sync_playwright
@@ -22,9 +22,9 @@ def open_page(url: str, width: int = 1800, height: int = 1100) -> Iterator:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": width, "height": height}, base_url=url)
-        page.said = []
-        page.on("console", lambda m: page.said.append((m.type, m.text)) if m.type == "error" else None)
-        page.on("pageerror", lambda error: page.said.append(("script", str(error))))
+        page.errors = []
+        page.on("console", lambda m: page.errors.append((m.type, m.text)) if m.type == "error" else None)
+        page.on("pageerror", lambda error: page.errors.append(("script", str(error))))
         try:
             # Else a new user is shown the template browser.
             page.request.post(f"{url}/api/settings", data={"Comfy.TutorialCompleted": True})

@@ -42,7 +42,7 @@ class Bench:
         self.wanted = self.vae.decode(self.start).clamp(0, 1)
         texts = ([caption(o) for o in objects], [""] * pictures)
         self.prompts = [self.encode(clip, t) for t in texts]
-        self.found: dict[tuple, tuple[int, float]] = {}
+        self.figures: dict[tuple, tuple[int, float]] = {}
 
     @staticmethod
     def encode(clip, texts: list[str]) -> list:
@@ -73,13 +73,13 @@ class Bench:
         import nodes
 
         key = method, steps, cfg
-        if key not in self.found:
+        if key not in self.figures:
             self.calls = 0
             latent = {"samples": self.inverted(METHODS[method], steps, cfg)}
             calls, settings = self.calls, (0, steps, cfg, "ddim", SCHEDULER, *self.prompts, latent)
             back = nodes.common_ksampler(self.model, *settings, disable_noise=True)[0]["samples"]
-            self.found[key] = calls, psnr(self.vae.decode(back).clamp(0, 1), self.wanted)
-        return self.found[key]
+            self.figures[key] = calls, psnr(self.vae.decode(back).clamp(0, 1), self.wanted)
+        return self.figures[key]
 
 
 @torch.inference_mode()

@@ -196,9 +196,9 @@ def with_style_images(pack, model, path: Path, embeds, preset: str):
     loaded, load = [], files._Tensor.load
 
     def counted(tensor):
-        found = load(tensor)
-        loaded.append(found.numel() * found.element_size())
-        return found
+        weights = load(tensor)
+        loaded.append(weights.numel() * weights.element_size())
+        return weights
 
     forget(path)
     files._Tensor.load, before, start = counted, read_from_disk(), time.perf_counter()

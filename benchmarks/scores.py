@@ -30,11 +30,11 @@ def once(judge, pictures: list[Image.Image]) -> float:
 
 
 def pair_by_pair(judge, pictures: list[Image.Image], pairs: list[tuple[int, int]]) -> float:
-    found = 0.0
+    total = 0.0
     for i, j in pairs:
         a, b = (judge.embed(judge.prepared([pictures[k]], PUBLISHED))[0] for k in (i, j))
-        found += float(torch.cosine_similarity(a.double(), b.double(), dim=0))
-    return found / len(pairs)
+        total += float(torch.cosine_similarity(a.double(), b.double(), dim=0))
+    return total / len(pairs)
 
 
 def seconds(work, *args) -> tuple[float, float]:

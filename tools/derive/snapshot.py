@@ -110,7 +110,7 @@ def _shown(values: dict, key: str) -> str:
 
 def widgets(inputs: dict[str, dict]) -> list[str]:
     """The inputs that have a widget, in order."""
-    return [n for n, kept in inputs.items() if kept["type"] in WIDGETS and not kept.get("forceInput")]
+    return [n for n, entry in inputs.items() if entry["type"] in WIDGETS and not entry.get("forceInput")]
 
 
 def main() -> None:

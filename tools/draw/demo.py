@@ -121,8 +121,8 @@ def demo_scores(host: Path) -> Callable[[list[np.ndarray], list[str]], tuple[flo
             if read < count and prompt not in warned:
                 warned.add(prompt)
                 print(f"CLIP reads {read} of the {count} tokens of {prompt[:60]!r}: the rest is not scored.")
-        seen = clip.embed(clip.prepared(images, PUBLISHED))
-        text = cosines(seen, clip.embed_text(prompts)).diagonal().mean()
+        embeds = clip.embed(clip.prepared(images, PUBLISHED))
+        text = cosines(embeds, clip.embed_text(prompts)).diagonal().mean()
         return float(text), set_consistency(dino.embed(dino.prepared(images, PUBLISHED)))
 
     return scores

@@ -69,10 +69,10 @@ class Set:
     def run(self, node: str, **inputs) -> tuple:
         """One of the pack's nodes; inputs that are not given are at their defaults."""
         module, name = node.split(".")
-        found = getattr(getattr(self.nodes, module), name)
-        known = {i.id: i.default for i in found.define_schema().inputs if hasattr(i, "default")}
+        node_class = getattr(getattr(self.nodes, module), name)
+        known = {i.id: i.default for i in node_class.define_schema().inputs if hasattr(i, "default")}
         known = {name: value for name, value in known.items() if value is not None}
-        return found.execute(**{**known, **inputs}).result
+        return node_class.execute(**{**known, **inputs}).result
 
     def encode(self, text: str):
         return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
@@ -195,8 +195,8 @@ def measure(rows: list[Row], drawn: list[list[np.ndarray]], halves: bool, judge)
             measured["A's part"] = [float(y.sum() / (x + y).sum()) for x, y in zip(a, b, strict=True)]
         elif row.references:
             measured["similarity"] = [similarity(pictures, reference) for reference in row.references]
-        seen = classify(judge, pictures)
-        measured["objects"] = [float(sum(a == b for a, b in zip(seen, OBJECTS, strict=True)))]
+        classes = classify(judge, pictures)
+        measured["objects"] = [float(sum(a == b for a, b in zip(classes, OBJECTS, strict=True)))]
         values.append(measured)
     return values
 

@@ -33,8 +33,8 @@ def draw_set(studio: Studio, judge, index: int, seed: int) -> tuple[dict, list]:
             pictures = studio.draw(mode, aligned, prompts, seed, reference, caption(shown), show=False)
             entry["consistency"][name] = consistency(pictures)
             entry["similarity"][name] = similarity(pictures, to_array(reference))
-            seen = classify(judge, pictures)
-            entry["right"][name] = sum(a == b for a, b in zip(seen, objects, strict=True))
+            classes = classify(judge, pictures)
+            entry["right"][name] = sum(a == b for a, b in zip(classes, objects, strict=True))
             label = f"{mode}\n{kind}\n{entry['consistency'][name]:.2f}"
             rows.append((label, reference if mode == "reference" else None, pictures))
     return entry, rows

@@ -46,7 +46,7 @@ class Case:
 
     name: str
     track: Tensor
-    said: str
+    text: str
     language: str | None = None  # that must be found
 
 
@@ -54,9 +54,9 @@ def words(text: str) -> list[str]:
     return re.findall(r"\w+(?:'\w+)?", text.lower())
 
 
-def errors(said: str, heard: str) -> int:
+def errors(spoken: str, heard: str) -> int:
     """Words to replace, add and take away."""
-    first, second = words(said), words(heard)
+    first, second = words(spoken), words(heard)
     row = list(range(len(second) + 1))
     for i, a in enumerate(first, 1):
         corner, row[0] = row[0], i
@@ -87,9 +87,9 @@ def clips(folder: Path) -> dict[str, tuple[Tensor, str]]:
     recordings = {}
     for name in ("librivox/transcription", "cards/cards.transcription"):
         text = (folder / "data" / name).read_text()
-        for said, key in re.findall(r"<s>\s*(.*?)\s*</s>\s*\((.*?)\)", text):
+        for sentence, key in re.findall(r"<s>\s*(.*?)\s*</s>\s*\((.*?)\)", text):
             place = name.split("/")[0]
-            recordings[f"{place}/{key[-4:]}"] = read(folder / "data" / place / f"{key}.wav"), said
+            recordings[f"{place}/{key[-4:]}"] = read(folder / "data" / place / f"{key}.wav"), sentence
     return recordings
 
 
@@ -107,22 +107,22 @@ def at(track: Tensor, level: float) -> Tensor:
 
 
 def noise(seconds: float, pink: bool) -> Tensor:
-    given = torch.randn(round(seconds * RATE), generator=torch.Generator().manual_seed(0))
+    white = torch.randn(round(seconds * RATE), generator=torch.Generator().manual_seed(0))
     if not pink:
-        return given
-    waves = torch.fft.rfft(given)
-    return torch.fft.irfft(waves / torch.arange(len(waves)).clamp_min(1).sqrt(), len(given))
+        return white
+    waves = torch.fft.rfft(white)
+    return torch.fft.irfft(waves / torch.arange(len(waves)).clamp_min(1).sqrt(), len(white))
 
 
 def cases(folder: Path) -> Iterator[Case]:
     real = clips(folder)
-    for name, (track, said) in real.items():
-        yield Case(name, track, said, "en")
+    for name, (track, script) in real.items():
+        yield Case(name, track, script, "en")
     book = [real[name] for name in real if name.startswith("librivox")]
     whole = torch.cat([part for track, _ in book for part in (track, torch.zeros(RATE // 4))])
-    said = " ".join(text for _, text in book)
+    script = " ".join(text for _, text in book)
     for level in (-40, -55, -59, -61, -70):
-        yield Case(f"librivox at {level} dB", at(whole, level), said, "en")
+        yield Case(f"librivox at {level} dB", at(whole, level), script, "en")
     one, words_of_one = book[0]
     silence = torch.zeros(32 * RATE)
     yield Case("librivox, 32 s silence", torch.cat([one, silence]), words_of_one, "en")
@@ -167,14 +167,14 @@ def main() -> int:
     for case in cases(OUTPUT):
         heard = {name: timed(lambda m=m, c=case: pack(m, c.track)) for name, m in models.items()}
         heard["openai-whisper"] = timed(lambda c=case: package(c.track))
-        row = {name: errors(case.said, text) for name, (text, _, _) in heard.items()}
+        row = {name: errors(case.text, text) for name, (text, _, _) in heard.items()}
         same = heard["folder"][0] == heard["openai-whisper"][0]
         times = "/".join(f"{seconds:.1f}" for *_, seconds in heard.values())
-        print(f"{case.name:28}{len(words(case.said)):6}{row['folder']:8}{row['.pt']:6}"
+        print(f"{case.name:28}{len(words(case.text)):6}{row['folder']:8}{row['.pt']:6}"
               f"{row['openai-whisper']:16}   {'yes' if same else 'no':7}{times}", flush=True)  # fmt: skip
-        report.append({"case": case.name, "words": len(words(case.said)), "errors": row, "heard": heard})
+        report.append({"case": case.name, "words": len(words(case.text)), "errors": row, "heard": heard})
         for name in models:
-            if not case.said and heard[name][0]:
+            if not case.text and heard[name][0]:
                 wrong.append(f"{case.name}, {name}: {heard[name][0]!r} out of noise")
             # Of the synthetic French, openai-whisper too says that it is Thai.
             if case.language and heard[name][1] not in (case.language, heard["openai-whisper"][1]):

@@ -43,6 +43,7 @@ def set_up(session: nox.Session, *extra: str, venv: str = MAIN, base: str | None
     """Find or fetch ComfyUI, then install torch, what that ComfyUI asks for, and ``extra``. ``base``: the
     interpreter that the environment is made from, or this one.
     """
+    session.env["PYTHONDONTWRITEBYTECODE"] = None  # else each of some hundred processes compiles it all again
     python = python_of(venv)
     if not Path(python).exists():
         # virtualenv comes with nox

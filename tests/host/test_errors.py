@@ -24,6 +24,14 @@ def sd15():
     return comfy.model_patcher.ModelPatcher(config.get_model({}, device=cpu), cpu, cpu)
 
 
+@pytest.mark.parametrize("message", ["model input is odd", "SharedAttention Patch: model input is odd"])
+def test_a_node_is_named_once(pack, message):
+    """Some of what is called names the node itself."""
+    with pytest.raises(ValueError) as error, pack.nodes._common.naming("SharedAttention Patch"):
+        raise ValueError(message)
+    assert str(error.value) == "SharedAttention Patch: model input is odd"
+
+
 def test_a_model_that_is_not_sdxl_is_refused(demo, star, sd15):
     for call in (lambda: demo.patched(sd15), lambda: demo.adain(sd15), lambda: demo.invert(star, model=sd15)):
         with pytest.raises(ValueError, match="model input is a BaseModel, expected an SDXL model"):

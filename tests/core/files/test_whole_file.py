@@ -23,6 +23,15 @@ def test_the_first_free_place_is_taken(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "c"]
 
 
+def test_nothing_is_written_where_no_place_is_free(tmp_path):
+    """What is large is not written only to be thrown away."""
+    (tmp_path / "a").write_text("a user's")
+    calls = []
+    with pytest.raises(FileExistsError):
+        write_new(tmp_path / "a", calls.append)
+    assert calls == []
+
+
 def test_a_place_that_is_taken_meanwhile_is_left(tmp_path):
     first, second = tmp_path / "a", tmp_path / "b"
 

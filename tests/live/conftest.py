@@ -52,7 +52,16 @@ def tools_python(tmp_path_factory):
     packages = (COMFY_CLI, *CHECKERS)
     for command in (
         [sys.executable, "-m", "venv", str(root / "venv")],
-        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages],
+        [
+            str(python),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-compile",
+            *packages,
+        ],
     ):
         done = subprocess.run(command, capture_output=True, text=True, timeout=600)
         if done.returncode:

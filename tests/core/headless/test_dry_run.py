@@ -118,6 +118,15 @@ def test_a_server_without_a_class_is_said(dry, server):
     assert code == 2 and len(out) == 1 and "the server has no class 'KSampler'" in err
 
 
+@pytest.mark.parametrize("refusing_first", [True, False])
+def test_one_of_two_servers_that_refuses_is_enough(dry, server, refusing_first):
+    server.answers = {"info": {}}
+    with strange_server() as other:
+        urls = (server.url, other.url) if refusing_first else (other.url, server.url)
+        code, _, err = dry([("one", {})], "--server", urls[1], server_url=urls[0])
+    assert code == 2 and f"{server.url} would refuse" in err and f"{other.url} would run this" in err
+
+
 def test_rows_that_are_complete_are_said_so(dry, server, tmp_path):
     rows = [("one", {"seed": 1}), ("two", {"seed": 2})]
     (tmp_path / "first.jsonl").write_text(json.dumps({"output": "one", "seed": 1}))

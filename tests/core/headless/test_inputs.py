@@ -91,3 +91,17 @@ def test_what_is_no_workflow(tmp_path, capsys, content, message):
     assert cli.main(["inputs", str(tmp_path / "flow.json")]) == 2
     console = capsys.readouterr()
     assert console.out == "" and console.err.startswith("zsamb inputs: ") and message in console.err
+
+
+def test_an_address_never_means_another_input():
+    """Where an id and a name hold dots, 1.2.x can be read in two ways: it is offered for neither but the one
+    that it sets.
+    """
+    workflow = {
+        "1": {"class_type": "A", "inputs": {"2.x": 5}, "_meta": {"title": "First"}},
+        "1.2": {"class_type": "B", "inputs": {"x": 6}, "_meta": {"title": "Second"}},
+    }
+    addresses = {(i.node, i.name): i.address for i in settable(workflow)}
+    assert addresses == {("1", "2.x"): "1.2.x", ("1.2", "x"): "Second.x"}
+    for place, address in addresses.items():
+        assert find_inputs(workflow, address) == [place]

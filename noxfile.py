@@ -39,16 +39,22 @@ def python_of(venv: str) -> str:
     return str(VENVS / venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
 
 
-def set_up(session: nox.Session, *extra: str, venv: str = MAIN, base: str | None = None) -> None:
-    """Find or fetch ComfyUI, then install torch, what that ComfyUI asks for, and ``extra``. ``base``: the
-    interpreter that the environment is made from, or this one.
+def make(session: nox.Session, venv: str, base: str | None = None) -> str:
+    """The Python of an environment, which is made if it is not there. ``base``: the interpreter that it is
+    made from, or this one.
     """
-    session.env["PYTHONDONTWRITEBYTECODE"] = None  # else each of some hundred processes compiles it all again
     python = python_of(venv)
     if not Path(python).exists():
         # virtualenv comes with nox
-        made = (sys.executable, "-m", "virtualenv", "--quiet", "--python", base or sys.executable)
-        session.run(*made, str(VENVS / venv), external=True)
+        command = (sys.executable, "-m", "virtualenv", "--quiet", "--python", base or sys.executable)
+        session.run(*command, str(VENVS / venv), external=True)
+    return python
+
+
+def set_up(session: nox.Session, *extra: str, venv: str = MAIN, base: str | None = None) -> None:
+    """Find or fetch ComfyUI, then install torch, what that ComfyUI asks for, and ``extra``."""
+    session.env["PYTHONDONTWRITEBYTECODE"] = None  # else each of some hundred processes compiles it all again
+    python = make(session, venv, base)
     printed = session.run(python, "tools/hosting/host.py", silent=True, external=True)
     assert isinstance(printed, str)
     host = printed.strip().splitlines()[-1]
@@ -60,9 +66,7 @@ def set_up(session: nox.Session, *extra: str, venv: str = MAIN, base: str | None
 def set_up_extras(session: nox.Session, *packages: str) -> None:
     """An environment that sees what the tests' has, torch above all, and where ``packages`` come first."""
     set_up(session)
-    python = python_of(EXTRAS)
-    if not Path(python).exists():
-        session.run(sys.executable, "-m", "virtualenv", "--quiet", str(VENVS / EXTRAS), external=True)
+    python = make(session, EXTRAS)
     lower, own = (
         str(session.run(p, "-c", PACKAGES_FOLDER, silent=True, external=True)).strip()
         for p in (python_of(MAIN), python)

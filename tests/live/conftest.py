@@ -50,18 +50,10 @@ def tools_python(tmp_path_factory):
     root = tmp_path_factory.mktemp("tools")
     python = root / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     packages = (COMFY_CLI, *CHECKERS)
+    install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile")
     for command in (
         [sys.executable, "-m", "venv", str(root / "venv")],
-        [
-            str(python),
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-compile",
-            *packages,
-        ],
+        [str(python), *install, *packages],
     ):
         done = subprocess.run(command, capture_output=True, text=True, timeout=600)
         if done.returncode:

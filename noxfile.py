@@ -29,8 +29,8 @@ ORACLES = (
 )
 PACKAGES_FOLDER = "import sysconfig; print(sysconfig.get_path('purelib'))"
 BROWSER = "playwright>=1.49"  # drives the Chromium of the machine
-# Tests at a time: one more than cores, since those with a server also wait. Each process takes 1.5 GB.
-AT_A_TIME = str(min((os.cpu_count() or 1) + 1, 4))
+# Tests at a time: two more than cores, since those with a server also wait. Each process takes 1.5 GB.
+AT_A_TIME = str(min((os.cpu_count() or 1) + 2, 4))
 SHARED = ("-n", AT_A_TIME, "--no-loadscope-reorder")  # tests/conftest.py says what goes together
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # the tests' models are so small that threads cost more than they give
 

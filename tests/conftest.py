@@ -15,8 +15,12 @@ if os.environ.get("COMFYUI_PATH"):
     sys.path.insert(0, os.environ["COMFYUI_PATH"])
 
 
-# Tests of the canvas, which has a server of its own where several processes share the tests.
-CANVAS = ("test_browser.py", "test_bypass.py", "test_locales.py", "test_server.py", "test_workflows.py")
+# Live tests that share a server where several processes share the tests; all others have a third one.
+TOGETHER = {
+    **dict.fromkeys(("test_browser.py", "test_bypass.py", "test_locales.py", "test_server.py"), "canvas"),
+    "test_workflows.py": "canvas",
+    **dict.fromkeys(("test_archive.py", "test_comfy_cli.py", "test_shipped_forms.py"), "archive"),
+}
 TIERS = ("live", "host", "core", "extras")  # the longest first: what is left at the end is short
 
 
@@ -34,7 +38,9 @@ def pytest_xdist_make_scheduler(config, log):
         def _split_scope(self, nodeid):
             file = nodeid.partition("::")[0]
             folder, _, name = file.rpartition("/")
-            return ("canvas" if name in CANVAS else "live") if folder.endswith("tests/live") else file
+            if not folder.endswith("tests/live"):
+                return file
+            return TOGETHER.get(name, "live")
 
     return ByServer(config, log)
 

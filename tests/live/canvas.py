@@ -32,6 +32,21 @@ PROBLEMS = """() => {
 }"""
 
 
+def numbered(api, first):
+    """The workflow with numbers that no other on the page has."""
+
+    def moved(value):
+        link = isinstance(value, list) and len(value) == 2 and value[0] in api
+        return [str(int(value[0]) + first), value[1]] if link else value
+
+    return {
+        str(int(key) + first): {
+            **node, "inputs": {name: moved(value) for name, value in node["inputs"].items()}
+        }
+        for key, node in api.items()
+    }  # fmt: skip
+
+
 def queue(page):
     """Run what is on the canvas, from the page, to its end."""
     page.evaluate("""async () => {

@@ -8,9 +8,9 @@ import pytest
 
 from tests.lacking import need_browser
 from tests.live import shipped_forms
-from tests.live.canvas import PROBLEMS, SHOTS, queue
+from tests.live.canvas import PROBLEMS, SHOTS, numbered, queue
 from tools.hosting import workflows
-from tools.hosting.browser import as_prompt, open_page, reload, show, show_api
+from tools.hosting.browser import as_prompt, open_page, show, show_api
 
 pytestmark = pytest.mark.live
 
@@ -68,7 +68,7 @@ def object_info(page):
 
 def test_braces_and_comments_are_for_the_page(page):
     """As in the host's own prompt boxes: the page resolves them before it queues."""
-    show_api(page, workflows.load("style_aligned_prompts"))
+    show_api(page, numbered(workflows.load("style_aligned_prompts"), 1000), anew=False)
     typed = {
         "prompts": "{a cat|a cat} (1994)\n// no picture\na house /* nor this */ in fog",
         "style": "in {woodcut} style",
@@ -89,7 +89,8 @@ def test_braces_and_comments_are_for_the_page(page):
 
 
 def test_help_opens_from_a_node(page):
-    show_api(page, workflows.demo_twin(workflows.load("style_aligned_prompts")))
+    demo = workflows.demo_twin(workflows.load("style_aligned_prompts"))
+    show_api(page, numbered(demo, 2000), anew=False)
     place = page.evaluate("""() => {
         const node = app.graph._nodes.find((n) => n.type === 'ZSAMB_SharedAttention');
         app.canvas.centerOnNode(node);
@@ -114,7 +115,6 @@ def test_help_opens_from_a_node(page):
      ("prompt fusion", "ZSAMB_ContextToPrompt")],
 )  # fmt: skip
 def test_a_node_found_by_an_alias_comes_with_its_defaults(page, alias, kind):
-    reload(page)
     page.evaluate("() => app.graph.clear()")
     search = page.get_by_placeholder("Add a node")
     for _ in range(10):  # the canvas takes no notice while it is still being set up
@@ -144,14 +144,12 @@ def test_blueprints_are_listed_and_open_with_their_values(page):
     ours = {entry["name"] for entry in listed if entry["info"]["node_pack"] == "custom_nodes.zsamb"}
     assert ours == {path.stem for path in BLUEPRINTS} and len(ours) == 3
     for path in BLUEPRINTS:
-        reload(page)
         show(page, json.loads(path.read_text()))
         assert page.evaluate(PROBLEMS) == []
         assert page.evaluate("() => app.graph._nodes.map((n) => n.title)") == [path.stem]
 
 
 def test_a_blueprint_draws(page):
-    reload(page)
     show(page, json.loads((workflows.FOLDER.parents[1] / "subgraphs" / "Style-Aligned Set.json").read_text()))
     page.evaluate("""() => {
         const [set] = app.graph._nodes;

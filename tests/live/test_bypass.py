@@ -8,7 +8,7 @@ import pytest
 
 from tests.lacking import need_browser
 from tools.hosting import workflows
-from tools.hosting.browser import as_prompt, open_page, reload, show
+from tools.hosting.browser import as_prompt, open_page, show
 
 pytestmark = pytest.mark.live
 # What a user means by it, by node and output. All other outputs pass nothing on, and what needs them says so.
@@ -80,7 +80,6 @@ TRY = """async ([kind, mode, open]) => {
 def page(server):
     need_browser()
     with open_page(server.url) as page:
-        reload(page)
         yield page
 
 
@@ -125,7 +124,6 @@ def test_a_chain_from_a_file_that_was_saved_before(page):
     for link in before["links"]:
         target = next(n for n in before["nodes"] if n["id"] == link[3])
         link[4] = next(i for i, entry in enumerate(target["inputs"]) if entry["link"] == link[0])
-    reload(page)
     show(page, before)
     whole = as_prompt(page)["output"]
     chain = {key: node["inputs"] for key, node in whole.items() if node["class_type"] == kind}

@@ -10,7 +10,7 @@ import pytest
 
 from tests.lacking import need_browser
 from tests.live import shipped_forms
-from tests.live.canvas import FIT, PROBLEMS, SHOTS, queue
+from tests.live.canvas import FIT, PROBLEMS, SHOTS, numbered, queue
 from tools.hosting import workflows
 from tools.hosting.browser import as_prompt, open_page, show, show_api
 
@@ -40,10 +40,11 @@ def twin_of(name):
     """On the demo model, with few steps, and a seed of its own: some draw what others draw too, and the
     server keeps what it drew last.
     """
+    number = NAMES.index(name)
     twin = workflows.with_steps(workflows.demo_twin(workflows.load(name)), 3)
     for node in twin.values():
-        node["inputs"] |= {key: NAMES.index(name) for key in ("seed", "noise_seed") if key in node["inputs"]}
-    return twin
+        node["inputs"] |= {key: number for key in ("seed", "noise_seed") if key in node["inputs"]}
+    return numbered(twin, 1000 * (number + 1))
 
 
 def test_it_runs(server, stand_ins, name):
@@ -74,7 +75,7 @@ def test_it_is_queued_from_the_page_and_its_pictures_arrive(page, name):
     looked_at = [key for key, node in twin.items() if shows_a_picture(node)]
     if looked_at:  # the host sends such a picture when the node runs: the server is to forget the API's run
         assert page.request.post("/api/free", data={"free_memory": True}).ok
-    show_api(page, twin)
+    show_api(page, twin, anew=False)
     assert shipped_forms.bare(as_prompt(page)["output"]) == shipped_forms.bare(twin)
     saving = [key for key, node in twin.items() if node["class_type"] == "SaveImage"]
     queue(page)

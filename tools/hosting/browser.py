@@ -46,11 +46,12 @@ def as_prompt(page) -> dict:
     return page.evaluate("async () => await app.graphToPrompt()")
 
 
-def show_api(page, workflow: dict) -> None:
+def show_api(page, workflow: dict, anew: bool = True) -> None:
     """Put an API workflow onto the canvas, which is made anew: the page keeps pictures and linked widgets'
-    values by a node's number, from one graph to the next.
+    values by a node's number, from one graph to the next. Without ``anew`` its numbers must be its own.
     """
-    reload(page)
+    if anew:
+        reload(page)
     page.evaluate("async (api) => await app.loadApiJson(api, 'workflow')", workflow)
 
 

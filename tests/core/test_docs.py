@@ -6,15 +6,9 @@ from urllib.parse import unquote
 
 import pytest
 
+from tools.house import LONG, PAGES, sentences
+
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted(
-    [
-        *ROOT.glob("*.md"),
-        *(ROOT / "docs").rglob("*.md"),
-        *(ROOT / "web" / "docs").glob("*.md"),
-        *(ROOT / "demo").glob("*.md"),
-    ]
-)
 LINK = re.compile(r"\]\(([^)\s]+)\)|<img[^>]* src=\"([^\"]+)\"")
 MAPPED = ("zsamb_core", "nodes", "tools", "demo")
 
@@ -57,6 +51,19 @@ def test_links_are_found_at_all():
 def test_the_readme_is_short():
     """What is longer belongs to a page of its own."""
     assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 900
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_no_sentence_is_read_twice(page):
+    assert [text for text in sentences(page) if len(text.split()) > LONG] == []
+
+
+def test_sentences_end_where_a_reader_ends_them(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# A page\n\nOne. Another:\n- first\n- second\n\n| a | table |\n\n```\ncode. more\n```\nAn end\n"
+    )
+    assert sentences(page) == ["# A page", "One.", "Another:", "- first", "- second", "An end"]
 
 
 def test_every_document_is_reached_from_the_readme():

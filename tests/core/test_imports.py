@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.house import imports_within, rooms_and_arrows
+
 ROOT = Path(__file__).resolve().parents[2]
 # What the requirements of every ComfyUI from 0.24.1 to the newest name, as it is imported: no torchaudio.
 REQUIRED = {
@@ -59,22 +61,6 @@ HOST_WINGS = {"style_aligned": set(), "instantstyle": {"style_aligned"}, "contex
 COMMANDS = {"__main__", "cli", "run"}
 
 
-def imports_within(folder):
-    """(importing file, what it imports) for all imports within a folder, both as parts of the path below."""
-    own = folder.relative_to(ROOT).parts
-    for file in folder.rglob("*.py"):
-        package = file.relative_to(ROOT).parts[:-1]
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.ImportFrom):
-                continue
-            start = package[: len(package) - node.level + 1] if node.level else ()
-            parts = (*start, *(node.module.split(".") if node.module else ()))
-            for name in node.names:
-                full = (*parts, name.name)
-                if full[: len(own)] == own:
-                    yield file.relative_to(folder).with_suffix("").parts, full[len(own) :]
-
-
 @pytest.mark.parametrize(("folder", "wings"), [("zsamb_core", WINGS), ("nodes/_host", HOST_WINGS)])
 def test_wings_import_what_they_may(folder, wings):
     imports = list(imports_within(ROOT / folder))
@@ -85,6 +71,13 @@ def test_wings_import_what_they_may(folder, wings):
             assert other not in wings or other == room or other in wings[room], f"{room} imports {other}"
         elif room not in COMMANDS:  # what lies beside the wings knows of none
             assert other not in wings, f"{room} imports {other}"
+
+
+def test_arrows_between_rooms_are_few():
+    """`python -m tools.house` counts them."""
+    for folder, most in (("zsamb_core", 40), ("nodes/_host", 30)):
+        rooms, arrows = rooms_and_arrows(ROOT / folder)
+        assert {"style_aligned", "instantstyle"} < rooms and 10 < len(arrows) <= most
 
 
 def test_no_node_imports_from_another():

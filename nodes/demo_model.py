@@ -1,9 +1,9 @@
-"""The embedded demo model as a loader node. It is registered without demo/ too, so that workflows open."""
+"""The embedded demo model as a loader node."""
 
 from comfy_api.latest import io
 
 from ._common import CATEGORY
-from ._host.demo_model import load_demo_clip_vision, load_demo_model
+from ._host.demo_model import load_demo_clip_vision, load_demo_model, style_picture
 
 
 class LoadDemoModel(io.ComfyNode):
@@ -14,9 +14,9 @@ class LoadDemoModel(io.ComfyNode):
             display_name="Load Demo Model",
             category=CATEGORY,
             description=(
-                "A small SDXL-shaped model that comes with the pack's repository: it draws twelve objects at"
-                " 128 x 128 pixels, so every graph can be tried without a download. Replace it with Load"
-                " Checkpoint for real pictures."
+                "A small SDXL-shaped model that comes with the pack: it draws twelve objects at 128 x 128"
+                " pixels, so every graph can be tried without a download. Replace it with Load Checkpoint for"
+                " real pictures."
             ),
             search_aliases=["demo", "test model", "tiny SDXL", "Z-SAMB"],
             outputs=[
@@ -27,12 +27,19 @@ class LoadDemoModel(io.ComfyNode):
                     display_name="clip_vision",
                     tooltip="The demo's image encoder, in place of Load CLIP Vision.",
                 ),
+                io.Image.Output(
+                    display_name="style_picture",
+                    tooltip=(
+                        "A picture to take the style from: a star in a style that the demo model was not"
+                        " trained on. In place of Load Image."
+                    ),
+                ),
             ],
         )
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        return io.NodeOutput(*load_demo_model(), load_demo_clip_vision())
+        return io.NodeOutput(*load_demo_model(), load_demo_clip_vision(), style_picture())
 
 
 NODES = [LoadDemoModel]

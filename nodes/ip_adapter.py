@@ -29,7 +29,7 @@ from ._common import (
     fingerprint_of,
     naming,
 )
-from ._host.demo_model import demo_adapter, has_demo
+from ._host.demo_model import demo_adapter
 from ._host.folders import files, find, register
 from ._host.instantstyle.style_images import NODE, as_hooks, with_images
 from ._host.instantstyle.text_space import content_of_text
@@ -57,7 +57,7 @@ class LoadIPAdapter(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=[*files(IP_ADAPTERS), *([DEMO] if has_demo() else [])],
+                    options=[*files(IP_ADAPTERS), DEMO],
                     tooltip=(
                         "A file in models/ipadapter, for example ip-adapter_sdxl_vit-h.safetensors from"
                         " h94/IP-Adapter on Hugging Face (folder sdxl_models). Or the demo model's own."

@@ -46,8 +46,7 @@ class LoadVisionModel(io.ComfyNode):
                     default=SOURCE.kind.example,
                     tooltip=(
                         "A folder under models/transformers, for example facebook/dino-vitb8 from Hugging"
-                        " Face, or the demo's own, which know drawn pictures only and come with the pack's"
-                        " repository, not with its published archive."
+                        " Face, or the demo's own, which know drawn pictures only."
                     ),
                 )
             ],

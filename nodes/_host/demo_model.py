@@ -1,6 +1,4 @@
-"""Build the embedded demo model out of the host's own classes, from the weights under demo/, where that is:
-the published archive leaves it out.
-"""
+"""Build the embedded demo model out of the host's own classes, from the weights under demo/."""
 
 from pathlib import Path
 from typing import Any
@@ -15,31 +13,15 @@ import comfy.sdxl_clip
 import comfy.supported_models
 import comfy.supported_models_base
 import comfy.utils
+import numpy as np
 import torch
 
-from .types import Clip, ClipVision, Model, Vae
+from ...demo.judges import CLIP_MEAN, CLIP_STD, CLIP_VISION
+from ...demo.unet import SAMPLING, TEXT_G_CONFIG, TEXT_L_CONFIG, UNET_CONFIG
+from ...demo.vae import VAE_CONFIG
+from .types import Clip, ClipVision, Image, Model, Vae
 
-DEMO = Path(__file__).resolve().parents[2] / "demo"
-WEIGHTS = DEMO / "weights"
-
-
-def has_demo() -> bool:
-    return (DEMO / "__init__.py").is_file()
-
-
-if has_demo():
-    from ...demo.judges import CLIP_MEAN, CLIP_STD, CLIP_VISION
-    from ...demo.unet import SAMPLING, TEXT_G_CONFIG, TEXT_L_CONFIG, UNET_CONFIG
-    from ...demo.vae import VAE_CONFIG
-
-
-def require_demo(node: str) -> None:
-    """Raises ValueError without demo/."""
-    if not has_demo():
-        raise ValueError(
-            f"{node}: {DEMO} was not found, expected the demo models. They are not part of the published"
-            " archive. Clone the pack's repository in place of it, or run `python -m nox -s demo` in a clone."
-        )
+WEIGHTS = Path(__file__).resolve().parents[2] / "demo" / "weights"
 
 
 class DemoSDXL(comfy.supported_models.SDXL):
@@ -86,7 +68,7 @@ def _weights(name: str, node: str = "Load Demo Model") -> Path:
     if not path.is_file():
         raise FileNotFoundError(
             f"{node}: {name} was not found in {WEIGHTS}, expected the demo weights that come with the pack."
-            " Install the pack again with git clone, or make them with `nox -s train`."
+            " Install the pack again."
         )
     return path
 
@@ -110,10 +92,7 @@ def expand_vocabulary(text: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def load_demo_model() -> tuple[Model, Clip, Vae]:
-    """MODEL, CLIP and VAE. Raises ValueError without demo/, and FileNotFoundError, naming the file and the
-    folder, when weights are missing.
-    """
-    require_demo("Load Demo Model")
+    """MODEL, CLIP and VAE. Raises FileNotFoundError, naming file and folder, when weights are missing."""
     unet, text, autoencoder = (_load(f"{name}.safetensors") for name in ("unet", "text", "vae"))
     model, clip, vae = _model(unet), _clip(text), _vae(autoencoder)
     # How the host makes another of each: for another GPU, or where hooks need weights that stay in place.
@@ -161,13 +140,11 @@ def _vae(vae: dict[str, torch.Tensor]) -> Vae:
 
 def demo_adapter(node: str) -> Path:
     """The demo's IP-Adapter. Raises as `load_demo_model`."""
-    require_demo(node)
     return _weights("ip_adapter.safetensors", node)
 
 
 def load_demo_clip_vision() -> ClipVision:
     """CLIP_VISION: the image tower of the demo's CLIP pair. Raises as `load_demo_model`."""
-    require_demo("Load Demo Model")
     config = {
         **CLIP_VISION, "num_channels": 3, "layer_norm_eps": 1e-5, "model_type": "clip_vision_model",
         "image_mean": CLIP_MEAN, "image_std": CLIP_STD,
@@ -178,3 +155,12 @@ def load_demo_clip_vision() -> ClipVision:
     missing, _ = vision.load_sd(state)
     assert not [name for name in missing if "position_ids" not in name], missing
     return vision
+
+
+def style_picture() -> Image:
+    """(1, 128, 128, 3) in 0..1: a star in a style that no part of the demo was trained on."""
+    from ...demo.pictures import draw  # with scipy, which is slow to import
+    from ...demo.styles import HELD_OUT
+
+    drawn = draw("star", HELD_OUT["lava"], np.random.default_rng(1))
+    return torch.from_numpy(drawn).float()[None]

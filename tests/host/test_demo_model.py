@@ -48,6 +48,19 @@ def test_the_host_can_load_another_of_each(demo):
     assert type(load(*arguments, disable_dynamic=True)) is comfy.model_patcher.ModelPatcher
 
 
+def test_the_loader_gives_out_a_picture_in_a_style_of_its_own(demo):
+    """As the picture source draws it: a star, and no style of the training's."""
+    import numpy as np
+
+    from demo.pictures import draw
+    from demo.styles import HELD_OUT
+
+    *_, picture = demo.pack.nodes.demo_model.LoadDemoModel.execute().result
+    assert picture.shape == (1, 128, 128, 3) and picture.dtype == torch.float32
+    drawn = draw("star", HELD_OUT["lava"], np.random.default_rng(1))
+    assert np.allclose(picture[0].numpy(), drawn) and 0 <= picture.min() < picture.max() <= 1
+
+
 def test_vae_encode_and_decode_nodes(demo, star):
     import nodes
 

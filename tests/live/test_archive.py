@@ -19,7 +19,7 @@ from tests.lacking import lacking
 from tools.derive import snapshot
 from tools.hosting import server as server_module
 from tools.hosting.host import find_host
-from tools.hosting.server import Server, ServerError
+from tools.hosting.server import Server
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -27,6 +27,7 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[2]
+WEIGHTS = ".safetensors"  # the demo's, which the archive has for inference alone
 MEGABYTE = 1_000_000
 with (ROOT / "pyproject.toml").open("rb") as file:
     PROJECT = tomllib.load(file)
@@ -70,27 +71,41 @@ def installed(files, tmp_path_factory):
         patch.setattr(server_module, "link_pack", copy)
         with Server(find_host(), tmp_path_factory.mktemp("installed")) as server:
             (pack,) = (server.base / "custom_nodes").iterdir()
-            assert not pack.is_symlink() and not (pack / "demo").exists()
+            assert not pack.is_symlink() and not (pack / "demo" / "training").exists()
             yield server
 
 
 def test_the_archive_is_the_pack_alone(files):
     tops = {path.partition("/")[0] for path in files}
-    assert not tops & {"demo", "tests", "tools", "benchmarks", "noxfile.py", ".ci"}
-    assert tops >= {"__init__.py", "nodes", "zsamb_core", "web", "workflows", "pyproject.toml", "LICENSE"}
+    assert not tops & {"tests", "tools", "benchmarks", "noxfile.py", ".ci"}
+    assert not [path for path in files if path.startswith("demo/training/")]
+    assert tops >= {
+        "__init__.py",
+        "demo",
+        "nodes",
+        "zsamb_core",
+        "web",
+        "workflows",
+        "pyproject.toml",
+        "LICENSE",
+    }
     kinds = {Path(path).suffix for path in files}
-    assert kinds <= {".py", ".md", ".json", ".yaml", ".toml", ".txt", ".svg", ".png", ".jpg", ".js", ""}
+    assert kinds <= {".py", ".md", ".json", ".yaml", ".toml", ".txt", ".svg", ".png", ".jpg", ".js", ""} | {
+        WEIGHTS
+    }
 
 
 def test_the_archive_is_small(files):
     sizes = {path: (ROOT / path).stat().st_size for path in files}
+    weights = {path: sizes.pop(path) for path in files if path.endswith(WEIGHTS)}
     assert sum(sizes.values()) < 3 * MEGABYTE, sorted(sizes, key=sizes.get)[-5:]
+    assert 20 * MEGABYTE < sum(weights.values()) < 45 * MEGABYTE and len(weights) == 6
 
 
 def test_the_registry_s_own_tool_validates_and_packs_it(files, comfy_cli, tmp_path):
     """comfy-cli's checks before publishing; and its archive is what the other tests here look at."""
     pack = tmp_path / "pack"
-    for path in [*files, ".comfyignore", "tests/conftest.py", "demo/unet.py"]:
+    for path in [*files, ".comfyignore", "tests/conftest.py", "demo/training/train_vae.py"]:
         (pack / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / path, pack / path)
     git = ["git", "-c", "user.name=x", "-c", "user.email=x@localhost"]
@@ -133,7 +148,7 @@ def test_import_guard_finds_all_that_is_imported_in_the_host(tracked, checker, t
 
 
 def test_comfy_test_s_lint_passes(files, checker, tmp_path):
-    """On the archive: the trainings of the demo, which it leaves out, are plain torch."""
+    """On the archive: the demo's training, which it leaves out, is plain torch."""
     for path in files:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / path, tmp_path / path)
@@ -159,12 +174,12 @@ def test_every_node_is_there_as_in_the_repository(installed):
 
 
 @pytest.mark.live
-def test_the_demo_s_models_are_not_offered(installed):
+def test_the_demo_s_models_are_offered(installed):
     info = installed.get("/object_info/ZSAMB_LoadVisionModel")["ZSAMB_LoadVisionModel"]
     _, options = info["input"]["required"]["name"]
-    assert options["options"] == [options["default"]] == ["facebook/dino-vitb8"]
+    assert options["options"] == ["facebook/dino-vitb8", "demo DINO", "demo CLIP"]
     info = installed.get("/object_info/ZSAMB_LoadIPAdapter")["ZSAMB_LoadIPAdapter"]
-    assert info["input"]["required"]["file"][1]["options"] == []
+    assert info["input"]["required"]["file"][1]["options"] == ["demo IP-Adapter"]
 
 
 def run(server, loader, **inputs):
@@ -176,15 +191,12 @@ def run(server, loader, **inputs):
 
 @pytest.mark.live
 @pytest.mark.parametrize(
-    "node, inputs", [("Load Demo Model", {}), ("Load Vision Model", {"name": "demo CLIP"})]
-)
-def test_what_needs_the_demo_says_where_it_is(installed, node, inputs):
-    message = (
-        f"{node}: .*demo was not found, expected the demo models. They are not part of the published archive."
-        " Clone the pack's repository in place of it, or run `python -m nox -s demo` in a clone."
-    )
-    with pytest.raises(ServerError, match=message):
-        run(installed, f"ZSAMB_{node.replace(' ', '')}", **inputs)
+    "node, inputs",
+    [("LoadDemoModel", {}), ("LoadVisionModel", {"name": "demo CLIP"}),
+     ("LoadVisionModel", {"name": "demo DINO"}), ("LoadIPAdapter", {"file": "demo IP-Adapter"})],
+)  # fmt: skip
+def test_the_demo_s_models_load(installed, node, inputs):
+    run(installed, f"ZSAMB_{node}", **inputs)
 
 
 @pytest.mark.live

@@ -11,7 +11,6 @@ import comfy.utils
 import torch
 
 from ....zsamb_core.scores.judge import AT_ONCE, KIND, VisionModel, as_pictures, embed_all, load_vision_model
-from ..demo_model import has_demo, require_demo
 from ..memory import managed, stop_if_asked, to_device
 from ..model_source import Source
 
@@ -29,10 +28,8 @@ class Judge:
 
 
 def listed() -> list[str]:
-    """The recommended folder, there or not, the demo's judges with demo/, and the folders with one of
-    transformers.
-    """
-    return list(dict.fromkeys([KIND.example, *(DEMO if has_demo() else ()), *SOURCE.listed()]))
+    """The recommended folder, there or not, the demo's judges, and the folders with one of transformers."""
+    return list(dict.fromkeys([KIND.example, *DEMO, *SOURCE.listed()]))
 
 
 def folder_of(name: str, node: str) -> Path | None:
@@ -40,7 +37,6 @@ def folder_of(name: str, node: str) -> Path | None:
     was looked for.
     """
     if isinstance(name, str) and name in DEMO:
-        require_demo(node)
         return None
     return SOURCE.path(name, node)
 

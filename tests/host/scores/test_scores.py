@@ -296,12 +296,3 @@ def test_names_are_checked_before_anything_runs(pack, folder):
     )
     save_vit(folder / "facebook" / "dino-vitb8")
     assert check("facebook/dino-vitb8") is True
-
-
-def test_without_the_demo_its_judges_are_not_listed_and_refused(pack, folder, monkeypatch, tmp_path):
-    monkeypatch.setattr(pack.nodes._host.demo_model, "DEMO", tmp_path / "demo")
-    assert pack.nodes._host.scores.judges.listed() == ["facebook/dino-vitb8"]
-    assert re.match(
-        "Load Vision Model: .*demo was not found.* not part of the published archive. Clone",
-        pack.nodes.scores.LoadVisionModel.validate_inputs("demo CLIP"),
-    )

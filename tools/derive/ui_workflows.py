@@ -13,6 +13,7 @@ from ..hosting.browser import as_prompt, open_page, show_api
 from ..hosting.host import find_host
 from ..hosting.server import Server
 from ..hosting.workflows import FOLDER, Workflow, load
+from . import layout
 
 HUB = "https://huggingface.co"
 FILES = {
@@ -95,6 +96,27 @@ def dressed(workflow: Workflow, ui: dict) -> dict:
     }  # fmt: skip
 
 
+def laid_out(workflow: Workflow, ui: dict, groups: list[dict[str, Any]]) -> dict:
+    """As `dressed`, with the places of a layout file."""
+    notes = {}
+    for node in ui["nodes"]:
+        meta = workflow[str(node["id"])]["_meta"]
+        dress(node, meta["title"])
+        if node["type"] == "PreviewImage":
+            node["size"] = list(layout.RESULT if "result" in meta else layout.PICTURE)
+        if "note" in meta:
+            notes[node["id"]] = note(meta["note"], [0, 0])
+            notes[node["id"]]["size"][1] = layout.height_of_note(meta["note"])
+    layout.place(ui, notes, groups)
+    for i, entry in enumerate(notes.values()):
+        entry["id"] = ui["last_node_id"] + 1 + i
+    return {
+        "last_node_id": ui["last_node_id"] + len(notes), "last_link_id": ui["last_link_id"],
+        "nodes": [*ui["nodes"], *notes.values()], "links": ui["links"], "groups": ui["groups"], "config": {},
+        "extra": ui["extra"], "version": 0.4,
+    }  # fmt: skip
+
+
 def dress(node: dict, title: str) -> None:
     node["title"] = title
     properties = {"Node name for S&R": node["type"]}
@@ -131,7 +153,9 @@ def main() -> None:
     ):
         for path in sorted(FOLDER.glob("*.json")):
             show_api(page, load(path.stem))
-            ui = dressed(load(path.stem), as_prompt(page)["workflow"])
+            api, ui = load(path.stem), as_prompt(page)["workflow"]
+            groups = layout.groups_of(path.stem)
+            ui = laid_out(api, ui, groups) if groups else dressed(api, ui)
             (FOLDER.parent / path.name).write_text(json.dumps(ui, indent=1) + "\n")
             print(f"workflows/{path.name}: {len(ui['nodes'])} nodes")
 

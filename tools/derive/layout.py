@@ -13,11 +13,11 @@ FOLDER = Path(__file__).with_name("layouts")
 GAP, PAD, HEAD = 40, 24, 60
 TITLE = 34  # a node's title stands above its place
 WIDTH = 320  # of nodes and notes, at least
-RESULT, PICTURE = (460, 520), (320, 360)  # nodes that show a set of four pictures, and one picture
+RESULT, PICTURE, TEXT = (320, 340), (320, 220), (320, 110)  # nodes that show a set, a picture, a text
 SCALE, CORNER = 0.75, (90, 110)  # how the graph opens: at which zoom, and where its corner is on the page
-COLOR = "#3f5a6b"
+COLOR = "#8aa"
 # Letters of a line, and px of one: what the page draws of a note.
-LETTERS, LINE, HEADING = 44, 21, 40
+LETTERS, LINE, HEADING = 56, 16, 34
 
 
 def groups_of(name: str) -> list[dict[str, Any]] | None:
@@ -30,7 +30,7 @@ def height_of_note(text: str) -> int:
     """px that the text of a note takes."""
     lines = [line for line in text.splitlines() if line]
     rows = sum(math.ceil(len(line) / LETTERS) for line in lines if not line.startswith("#"))
-    return rows * LINE + sum(HEADING for line in lines if line.startswith("#")) + 14 * len(lines) + 30
+    return rows * LINE + sum(HEADING for line in lines if line.startswith("#")) + 10 * len(lines) + 20
 
 
 def place(ui: dict, notes: dict[int, dict], layout: list[dict[str, Any]]) -> None:
@@ -58,8 +58,5 @@ def place(ui: dict, notes: dict[int, dict], layout: list[dict[str, Any]]) -> Non
             "color": group.get("color", COLOR), "font_size": 24, "flags": {},
         })  # fmt: skip
         x = right + GAP
-    height = max(group["bounding"][3] for group in groups)
-    for group in groups:
-        group["bounding"][3] = height
     ui["groups"] = groups
     ui["extra"] = {"ds": {"scale": SCALE, "offset": [CORNER[0] / SCALE, CORNER[1] / SCALE]}}

@@ -104,6 +104,8 @@ def laid_out(workflow: Workflow, ui: dict, groups: list[dict[str, Any]]) -> dict
         dress(node, meta["title"])
         if node["type"] == "PreviewImage":
             node["size"] = list(layout.RESULT if "result" in meta else layout.PICTURE)
+        if node["type"] == "CLIPTextEncode":
+            node["size"] = list(layout.TEXT)
         if "note" in meta:
             notes[node["id"]] = note(meta["note"], [0, 0])
             notes[node["id"]]["size"][1] = layout.height_of_note(meta["note"])

@@ -47,15 +47,18 @@ def numbered(api, first):
     }  # fmt: skip
 
 
+LISTEN = """() => {
+    window.arrived = {}; window.finished = 0;
+    if (!window.listening) {
+        window.listening = true;
+        app.api.addEventListener('executed', (e) => { arrived[e.detail.node] = e.detail.output; });
+        app.api.addEventListener('execution_success', () => { finished += 1; });
+    }
+}"""
+
+
 def queue(page):
     """Run what is on the canvas, from the page, to its end."""
-    page.evaluate("""async () => {
-        window.arrived = {}; window.finished = 0;
-        if (!window.listening) {
-            window.listening = true;
-            app.api.addEventListener('executed', (e) => { arrived[e.detail.node] = e.detail.output; });
-            app.api.addEventListener('execution_success', () => { finished += 1; });
-        }
-        await app.queuePrompt(0, 1);
-    }""")
+    page.evaluate(LISTEN)
+    page.evaluate("async () => { await app.queuePrompt(0, 1); }")
     page.wait_for_function("() => finished === 1", timeout=120_000)

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.parse
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -15,9 +16,11 @@ from pathlib import Path
 import pathspec
 import pytest
 
-from tests.lacking import lacking
+from tests.lacking import lacking, need_browser
+from tests.live.canvas import LISTEN, SHOTS
 from tools.derive import snapshot
 from tools.hosting import server as server_module
+from tools.hosting.browser import open_page, show
 from tools.hosting.host import find_host
 from tools.hosting.server import Server
 
@@ -73,6 +76,9 @@ def installed(files, tmp_path_factory):
             (pack,) = (server.base / "custom_nodes").iterdir()
             assert not pack.is_symlink() and not (pack / "demo" / "training").exists()
             yield server
+
+
+TRIES = sorted(path.stem for path in (ROOT / "workflows").glob("[0-9]*.json"))
 
 
 def test_the_archive_is_the_pack_alone(files):
@@ -205,9 +211,30 @@ def test_the_template_browser_lists_the_workflows(installed, files):
     assert shipped and sorted(installed.get("/workflow_templates")["z-samb"]) == shipped
     assert installed.get(f"/api/workflow_templates/z-samb/{shipped[0]}.json")["nodes"]
     # The front end shows a picture of the same name.
-    for name in ("style_aligned_prompts", "style_aligned_reference", "instantstyle"):
-        with urllib.request.urlopen(f"{installed.url}/api/workflow_templates/z-samb/{name}.jpg") as picture:
+    for name in ("style_aligned_prompts", "style_aligned_reference", "instantstyle", *TRIES):
+        address = f"{installed.url}/api/workflow_templates/z-samb/{urllib.parse.quote(name)}.jpg"
+        with urllib.request.urlopen(address) as picture:
             assert picture.headers["Content-Type"] == "image/jpeg"
+
+
+@pytest.mark.live
+def test_a_first_graph_draws_at_one_click(installed):
+    """Each opens without an error, and Run is the only other gesture."""
+    need_browser()
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    with open_page(installed.url) as page:
+        for name in TRIES:
+            page.errors.clear()
+            show(page, page.request.get(f"/api/workflow_templates/z-samb/{name}.json").json())
+            page.screenshot(path=SHOTS / f"{name} opened.png")
+            page.evaluate(LISTEN)
+            page.get_by_test_id("queue-button").click()
+            page.wait_for_function("() => finished === 1", timeout=120_000)
+            arrived = page.evaluate("() => arrived")
+            assert {len(arrived[key]["images"]) for key in ("24", "25")} == {4}
+            assert page.evaluate("() => app.graph._nodes.filter((n) => n.has_errors).length") == 0
+            assert [text for kind, text in page.errors if kind == "script" or "zsamb" in text.lower()] == []
+            page.screenshot(path=SHOTS / f"{name} drawn.png")
 
 
 @pytest.mark.live

@@ -15,6 +15,8 @@ from tools.hosting.server import ServerError
 pytestmark = pytest.mark.live
 
 IN_WORKFLOWS = {
+    "ZSAMB_LoadDemoModel",
+    "ZSAMB_BlockWeights",
     "ZSAMB_SharedAttention",
     "ZSAMB_DDIMInvert",
     "ZSAMB_StyleReference",
@@ -34,16 +36,13 @@ IN_WORKFLOWS = {
     "ZSAMB_LoadIPAdapter",
     "ZSAMB_StyleBlockIPAdapter",
 }
-# The demo loader stands in for the checkpoint loader, AdaIN Queries refines what SharedAttention does, the
-# next two make references in place of DDIM Invert, T5 is the other fusion, the next refine InstantStyle, and
-# the last is for parts of a batch on a stock model.
+# AdaIN Queries refines what SharedAttention does, the next two make references in place of DDIM Invert, T5 is
+# the other fusion, the next refine InstantStyle, and the last is for parts of a batch on a stock model.
 BESIDE_THEM = {
-    "ZSAMB_LoadDemoModel",
     "ZSAMB_AdaINQueries",
     "ZSAMB_NoiseReference",
     "ZSAMB_RecordReference",
     "ZSAMB_LoadSummaryModel",
-    "ZSAMB_BlockWeights",
     "ZSAMB_EncodeStyleImages",
     "ZSAMB_SubtractContent",
     "ZSAMB_SaveStyleEmbeds",

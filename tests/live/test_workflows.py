@@ -16,9 +16,11 @@ from tools.hosting.browser import as_prompt, open_page, show, show_api
 
 pytestmark = pytest.mark.live
 NAMES = sorted(path.stem for path in workflows.FOLDER.glob("*.json"))
-# Other than the set of four: three sets, two sets and four sheets of scores, three prompts, one picture.
+# Other than the set of four: three sets, two sets and four sheets of scores, three prompts, one picture, and
+# two sets, with the style picture in the last.
 PICTURES = {
     "blend_two_references": 12, "score_sheet": 12, "context_to_prompt": 3, "instantstyle_plus": 1,
+    "1 Try it - a set in one style": 8, "2 Try it - the style of a picture": 9, "3 Try it - InstantStyle": 9,
 }  # fmt: skip
 
 
@@ -77,7 +79,8 @@ def test_it_is_queued_from_the_page_and_its_pictures_arrive(page, name):
         assert page.request.post("/api/free", data={"free_memory": True}).ok
     show_api(page, twin, anew=False)
     assert shipped_forms.bare(as_prompt(page)["output"]) == shipped_forms.bare(twin)
-    saving = [key for key, node in twin.items() if node["class_type"] == "SaveImage"]
+    saving = [key for key, node in twin.items() if node["class_type"] in ("SaveImage", "PreviewImage")]
+    assert saving
     queue(page)
     for key in saving:
         arrived = page.evaluate("(id) => arrived[id].images", key)

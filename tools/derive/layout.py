@@ -1,7 +1,7 @@
 """Places on the canvas by step: groups from left to right, in each the columns of a layout file.
 
-``layouts/NAME.json`` is a list of ``{"title", "columns", "color"}``, where a column is a list of node numbers;
-a number's note stands above its node.
+``layouts/NAME.json`` is a list of ``{"title", "columns", "color"}``, where a column lists numbers of nodes.
+A node's note stands above it.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Thumbnails of the first three workflows for ComfyUI's template browser, drawn on the demo model:
+"""Thumbnails of the first workflows for ComfyUI's template browser, drawn on the demo model:
 ``nox -s workflows``.
 """
 
@@ -11,7 +11,7 @@ from ..draw.demo import PROMPTS
 from ..draw.studio import Studio, drawn_reference, to_image
 from ..hosting.host import find_host
 from ..hosting.server import Server
-from ..hosting.workflows import FOLDER
+from ..hosting.workflows import FOLDER, load
 
 SEED = 3
 
@@ -25,6 +25,8 @@ def main() -> None:
             for mode in ("prompts", "reference")
         }
         drawn["instantstyle"] = studio.instantstyle(PROMPTS, SEED, reference)
+        for path in FOLDER.glob("[0-9]*.json"):  # graphs on the demo model, which end with the set
+            drawn[path.stem] = server.run(load(path.stem))[-4:]
     for name, (a, b, c, d) in drawn.items():
         grid = np.concatenate([np.concatenate(row, 1) for row in ((a, b), (c, d))], 0)
         to_image(grid).resize((384, 384)).save(FOLDER.parent / f"{name}.jpg", quality=88)

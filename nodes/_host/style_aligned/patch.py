@@ -214,8 +214,8 @@ def check_model(reference: Reference, width: int | None) -> None:
         if width is not None and found != width:
             raise ValueError(
                 f"{NODE}: a reference's {name} prompt has tokens of {found} channels, expected {width} as"
-                " this model takes. It was made with another kind of model. Make it with this one, or load the"
-                " model that it was made with."
+                " this model takes. It was made with another kind of model. Make it with this one, or load"
+                " the model that it was made with."
             )
 
 

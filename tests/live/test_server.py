@@ -35,13 +35,15 @@ IN_WORKFLOWS = {
     "ZSAMB_StyleBlockIPAdapter",
 }
 # The demo loader stands in for the checkpoint loader, AdaIN Queries refines what SharedAttention does, the
-# next two make references in place of DDIM Invert, T5 is the other fusion, the next refine InstantStyle, and
-# the last is for parts of a batch on a stock model.
+# next two make references in place of DDIM Invert, the next two keep one in a file, which nobody has yet, T5
+# is the other fusion, the next refine InstantStyle, and the last is for parts of a batch on a stock model.
 BESIDE_THEM = {
     "ZSAMB_LoadDemoModel",
     "ZSAMB_AdaINQueries",
     "ZSAMB_NoiseReference",
     "ZSAMB_RecordReference",
+    "ZSAMB_SaveStyleReference",
+    "ZSAMB_LoadStyleReference",
     "ZSAMB_LoadSummaryModel",
     "ZSAMB_BlockWeights",
     "ZSAMB_EncodeStyleImages",

@@ -237,6 +237,16 @@ def test_a_reference_of_another_model_is_refused_before_anything_is_loaded(
                 draw(demo, four, foreign)
 
 
+def test_references_of_two_models_are_not_blended(reference, other, pack, nodes):
+    (one,) = reference.references
+    wide = [[torch.ones(1, 77, 2048), {"pooled_output": torch.ones(1, 1280)}]]
+    foreign = kept(nodes, type(reference)((replace(one, positive=wide, negative=wide),)))
+    with pytest.raises(ValueError, match="Multi-Ref Blend: .* tokens of 192 and 2048 channels, expected one"):
+        pack.nodes.blend.MultiRefBlend.execute(
+            "1", "karcher", "crop", {"reference0": other, "reference1": foreign}
+        )
+
+
 def test_a_model_that_does_not_say_its_width_is_not_refused(demo, four, pack, reference, monkeypatch):
     width = pack.nodes._host.sdxl.context_width
     assert width(demo.model) == 192

@@ -12,6 +12,7 @@ from .nodes import (
     describe,
     ip_adapter,
     prompts,
+    reference_files,
     references,
     scores,
     style_aligned,
@@ -28,6 +29,7 @@ class ZSambExtension(ComfyExtension):
         return [
             *style_aligned.NODES,
             *references.NODES,
+            *reference_files.NODES,
             *ip_adapter.NODES,
             *style_embeds.NODES,
             *adapter_export.NODES,

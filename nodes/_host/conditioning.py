@@ -51,9 +51,16 @@ def one_prompt(conditioning: Conditioning, name: str, node: str) -> None:
 
 def average(conditionings: Iterable[tuple[Conditioning, float]]) -> Conditioning:
     """The weighted mean of (CONDITIONING, weight), by their first entries, as the host's ConditioningAverage
-    has it: shorter ones are filled up with zeros. Everything else is the heaviest one's.
+    has it: shorter ones are filled up with zeros. Everything else is the heaviest one's. Raises ValueError
+    for prompts of different models.
     """
     entries = [(conditioning[0], weight) for conditioning, weight in conditionings]
+    widths = sorted({entry[0].shape[-1] for entry, _ in entries})
+    if len(widths) > 1:
+        raise ValueError(
+            f"the references' prompts have tokens of {' and '.join(map(str, widths))} channels, expected one"
+            " number, as of one model. Make all references with one kind of model."
+        )
     length = max(entry[0].shape[1] for entry, _ in entries)
     details = dict(max(entries, key=lambda pair: pair[1])[0][1])
     tokens = sum(w * torch.nn.functional.pad(e[0], (0, 0, 0, length - e[0].shape[1])) for e, w in entries)

@@ -75,6 +75,12 @@ def require_sdxl(model: Model, node: str) -> None:
         )
 
 
+def context_width(model: Model) -> int | None:
+    """The channels of the prompts' tokens that a MODEL's UNet takes; None where its loader does not say."""
+    config = getattr(getattr(model.model, "model_config", None), "unet_config", None) or {}
+    return config.get("context_dim")
+
+
 def require_additive_noise(model: Model, node: str) -> None:
     """Raises ValueError for models whose noised latent is not ``x0 + sigma * noise``, such as rectified
     flows: a reference's path would not be where such a model looks.

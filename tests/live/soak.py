@@ -82,8 +82,10 @@ def stock() -> Prompt:
     return prompt
 
 
-def beside(embeds: str) -> dict[str, Prompt]:
-    """The nodes that no shipped workflow has; ``embeds``: a file of Save Style Embeds."""
+def beside(embeds: str, reference: str = "") -> dict[str, Prompt]:
+    """The nodes that no shipped workflow has; ``embeds``: a file of Save Style Embeds, ``reference``: one of
+    Save Style Reference.
+    """
     prompts = {}
     for maker in ("ZSAMB_NoiseReference", "ZSAMB_RecordReference"):
         prompt = workflows.demo_twin(workflows.load("style_aligned_reference"))
@@ -95,7 +97,12 @@ def beside(embeds: str) -> dict[str, Prompt]:
             settings |= {"latent_image": inputs["latent"], "steps": 3, "cfg": 4.0, "denoise": 1.0}
             settings |= {"sampler_name": "dpmpp_2m", "scheduler": "karras"}
         prompt["13"] = node(maker, **settings)
+        prompt["kept"] = node("ZSAMB_SaveStyleReference", reference=["13", 0], filename_prefix="soak")
         prompts[maker] = prompt
+    if reference:
+        prompt = workflows.demo_twin(workflows.load("style_aligned_reference"))
+        prompt["13"] = node("ZSAMB_LoadStyleReference", file=reference)
+        prompts["ZSAMB_LoadStyleReference"] = prompt
     queries = workflows.demo_twin(workflows.load("style_aligned_prompts"))
     (sampler,) = [made for made in queries.values() if made["class_type"] == "KSampler"]
     queries["adain"] = node(
@@ -154,9 +161,9 @@ def wrong() -> list[tuple[Prompt, str]]:
     ]
 
 
-def plan(rng: random.Random, embeds: str) -> Iterator[tuple[str, str, Prompt, str]]:
+def plan(rng: random.Random, embeds: str, reference: str) -> Iterator[tuple[str, str, Prompt, str]]:
     """(kind, name, prompt, what a wrong one says) without end. No good run is asked for twice."""
-    good, plain, bad = shipped() | beside(embeds), stock(), wrong()
+    good, plain, bad = shipped() | beside(embeds, reference), stock(), wrong()
     names: list[str] = []
     for number in range(sys.maxsize):
         kind = rng.choices((STOCK, GOOD, WRONG), (28, 60, 12))[0]
@@ -195,7 +202,9 @@ class Soak:
             return error.code, error.read().decode()
 
     def run(self, runs: int) -> Report:
-        work = plan(self.asking, self.saved_embeds())
+        embeds = self.saved("ZSAMB_SaveStyleEmbeds", "ZSAMB_LoadStyleEmbeds")
+        reference = self.saved("ZSAMB_NoiseReference", "ZSAMB_LoadStyleReference")
+        work = plan(self.asking, embeds, reference)
         while self.report.runs < runs or self.running:
             while len(self.running) < WAITING and self.report.runs + len(self.running) < runs:
                 self.queue(*next(work))
@@ -207,14 +216,13 @@ class Soak:
         self.judge()
         return self.report
 
-    def saved_embeds(self) -> str:
-        """A file of Save Style Embeds, which is made first."""
-        name = "ZSAMB_SaveStyleEmbeds"
+    def saved(self, name: str, loader: str) -> str:
+        """A file that the prompt ``name`` saves, which is run first, as the ``loader`` lists it."""
         self.queue(GOOD, name, workflows.fill(beside("")[name], steps=1), "")
         while self.running:
             self.collect()
             time.sleep(0.05)
-        listed = self.server.get("/object_info/ZSAMB_LoadStyleEmbeds")["ZSAMB_LoadStyleEmbeds"]["input"]
+        listed = self.server.get(f"/object_info/{loader}")[loader]["input"]
         kind, options = listed["required"]["file"]
         return options["options"][0] if kind == "COMBO" else kind[0]
 

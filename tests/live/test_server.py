@@ -36,12 +36,15 @@ IN_WORKFLOWS = {
     "ZSAMB_LoadIPAdapter",
     "ZSAMB_StyleBlockIPAdapter",
 }
-# AdaIN Queries refines what SharedAttention does, the next two make references in place of DDIM Invert, T5 is
-# the other fusion, the next refine InstantStyle, and the last is for parts of a batch on a stock model.
+# AdaIN Queries refines what SharedAttention does, the next two make references in place of DDIM Invert, the next
+# two keep one in a file, which nobody has yet, T5 is the other fusion, the next refine InstantStyle, and the last
+# is for parts of a batch on a stock model.
 BESIDE_THEM = {
     "ZSAMB_AdaINQueries",
     "ZSAMB_NoiseReference",
     "ZSAMB_RecordReference",
+    "ZSAMB_SaveStyleReference",
+    "ZSAMB_LoadStyleReference",
     "ZSAMB_LoadSummaryModel",
     "ZSAMB_EncodeStyleImages",
     "ZSAMB_SubtractContent",
@@ -113,6 +116,32 @@ def test_other_ways_to_a_reference_run(server, reference, maker):
     }
     pictures = server.run(workflow)
     assert len(pictures) == 4 and all(p.std() > 0.01 for p in pictures)
+
+
+def test_a_reference_by_way_of_a_file_draws_the_same_pictures(server, reference):
+    """Saved in one run, loaded in the next, where nothing is inverted; its small picture comes out too."""
+    workflow = quick("style_aligned_reference")
+    (loader,) = [key for key, node in workflow.items() if node["class_type"] == "LoadImage"]
+    saving = {"reference": ["13", 0], "filename_prefix": "live/star", "picture": [loader, 0]}
+    title = {"_meta": {"title": "Kept"}}
+    workflow["90"] = {"class_type": "ZSAMB_SaveStyleReference", "inputs": saving, **title}
+    direct = server.run(workflow)
+    listed = server.get("/object_info/ZSAMB_LoadStyleReference")["ZSAMB_LoadStyleReference"]["input"]
+    kind, options = listed["required"]["file"]
+    names = options["options"] if kind == "COMBO" else kind
+    assert [name.replace("\\", "/") for name in names] == ["live/star_00001_.safetensors"]
+    del workflow["90"]
+    workflow["13"] = {"class_type": "ZSAMB_LoadStyleReference", "inputs": {"file": names[0]}, **title}
+    again = server.run(workflow)
+    assert len(direct) == len(again) == 4
+    assert all(np.array_equal(a, b) for a, b in zip(direct, again, strict=True))
+    (save,) = [node for node in workflow.values() if node["class_type"] == "SaveImage"]
+    save["inputs"]["images"] = ["13", 1]
+    (picture,) = server.run(workflow)
+    assert picture.shape[-1] == 3 and max(picture.shape) <= 256 and picture.std() > 0.05
+    workflow["13"]["inputs"]["file"] = "nothing.safetensors"
+    with pytest.raises(ServerError, match="(?s)file: 'nothing.safetensors' not in .*live.star_00001_"):
+        server.run(workflow)
 
 
 def test_a_blend_of_two_pictures_is_a_reference(server, reference):

@@ -24,7 +24,7 @@ from ....zsamb_core.style_aligned.options import StyleOptions
 from ....zsamb_core.style_aligned.reference import Reference, normalised_weights
 from ..batch_part import PICTURES, numbered, rows_of
 from ..sampling_run import follow_runs
-from ..sdxl import attention_blocks, require_additive_noise, require_sdxl
+from ..sdxl import attention_blocks, context_width, require_additive_noise, require_sdxl
 from ..types import Model
 from .call import RUN, STYLE_IMAGES, Run, apply_with_references
 from .layers import attend, group_norms, shared_group_norm
@@ -155,6 +155,7 @@ def prepare_run(model: Model, options: StyleOptions, transformer_options: dict, 
             raise ValueError(f"{NODE}: {error}") from error
         for reference, weight in zip(references, weights, strict=True):
             check_reference(reference, weight, noise)
+            check_model(reference, context_width(model))
         conds = tuple(encode_reference(model, reference) for reference in references)
     sampling = model.get_model_object("model_sampling")
     return Run(
@@ -202,6 +203,20 @@ def check_reference(reference: Reference, weight: Any, noise: torch.Tensor) -> N
             f"{NODE}: a reference's mask holds {weight.shape[0]} masks, expected 1, or {noise.shape[0]} as"
             " there are pictures in the batch."
         )
+
+
+def check_model(reference: Reference, width: int | None) -> None:
+    """Raises ValueError for a reference whose prompts are of another model's text encoders: ``width`` are the
+    channels that this model takes, None where they are not known.
+    """
+    for name in ("positive", "negative"):
+        found = getattr(reference, name)[0][0].shape[-1]
+        if width is not None and found != width:
+            raise ValueError(
+                f"{NODE}: a reference's {name} prompt has tokens of {found} channels, expected {width} as"
+                " this model takes. It was made with another kind of model. Make it with this one, or load"
+                " the model that it was made with."
+            )
 
 
 def encode_reference(model: Model, reference: Reference) -> dict[str, dict]:

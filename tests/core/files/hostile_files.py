@@ -44,6 +44,13 @@ def embeds(about=EMBEDS, kind="F32", bits=32) -> bytes:
     return safetensors([(n, kind, s, s[-1] * s[-2] * bits // 8) for n, s in shapes.items()], about)
 
 
+REFERENCE = {"format": "zsamb_style_reference", "version": "1", "crc32": '{"x": 0}', "structure": "[]"}
+
+
+def reference(**about) -> bytes:
+    return safetensors([("x", "F32", [0], 0)], REFERENCE | about)
+
+
 def long_list() -> bytes:
     return struct.pack("<Q", 90_000_000) + bytes(90_000_100)
 
@@ -67,6 +74,22 @@ SAFETENSORS = {
         "many weights": (lambda: embeds(EMBEDS | {"weights": f"[1{', 1' * 500_000}]"}), "expected images by"),
         "deep weights": (lambda: embeds(EMBEDS | {"weights": "[" * 200_000}), "recursion"),
         "a long encoder": (lambda: embeds(EMBEDS | {"encoder": f"[{'9' * 4000}, 5]"}), "not a file of"),
+        "a list of 90 MB": (long_list, "said to have 90,000,000 bytes"),
+    },
+    "reference": {
+        "deep structure": (lambda: reference(structure="[" * 200_000), "nested more than 200 levels"),
+        "somewhat deep": (lambda: reference(structure="[" * 90 + "]" * 90), "a damaged style reference"),
+        "many references": (lambda: reference(structure=f"[{'1, ' * 4_000_000}1]"), "a damaged style refer"),
+        "many fields": (
+            lambda: reference(structure=json.dumps([{f"{i}": i for i in range(300_000)}])), "lacks, or has",
+        ),
+        "many tensors": (lambda: reference(crc32=f"[{'0, ' * 4_000_000}0]"), "not those that it lists"),
+        "a long number": (lambda: reference(structure=f"[{'9' * 5_000_000}]"), "a damaged style reference"),
+        "a long version": (lambda: reference(version="9" * 5_000_000), "its version is '999"),
+        "a long format": (lambda: reference(format="x" * 5_000_000), "another kind of file"),
+        "a long picture": (
+            lambda: reference(thumbnail="data:image/jpeg;base64," + "A" * 5_000_000), "small picture is no",
+        ),
         "a list of 90 MB": (long_list, "said to have 90,000,000 bytes"),
     },
 }  # fmt: skip
@@ -180,10 +203,12 @@ def readers():
     from zsamb_core.instantstyle.adapter_file import open_adapter
     from zsamb_core.instantstyle.style_embeds import load_embeds
     from zsamb_core.scores.judge import load_vision_model
+    from zsamb_core.style_aligned.reference_file import load_reference
 
     return {
         "adapter": lambda path: read_all(open_adapter(path)), "whisper": load_openai_whisper,
-        "laion": read_state, "folder": load_summary_model, "embeds": load_embeds, "labels": read_label_sets,
+        "laion": read_state, "folder": load_summary_model, "embeds": load_embeds,
+        "reference": load_reference, "labels": read_label_sets,
         "vit": load_vision_model, "blip": load_caption_model, "clap": load_clap, "t5": load_summary_model,
         "speech": load_whisper,
     }  # fmt: skip

@@ -36,9 +36,9 @@ IN_WORKFLOWS = {
     "ZSAMB_LoadIPAdapter",
     "ZSAMB_StyleBlockIPAdapter",
 }
-# AdaIN Queries refines what SharedAttention does, the next two make references in place of DDIM Invert, the next
-# two keep one in a file, which nobody has yet, T5 is the other fusion, the next refine InstantStyle, and the last
-# is for parts of a batch on a stock model.
+# AdaIN Queries refines what SharedAttention does, the next two make references in place of DDIM Invert, the
+# next two keep one in a file, which nobody has yet, T5 is the other fusion, the next refine InstantStyle, and
+# the last is for parts of a batch on a stock model.
 BESIDE_THEM = {
     "ZSAMB_AdaINQueries",
     "ZSAMB_NoiseReference",

@@ -218,7 +218,7 @@ class Soak:
 
     def saved(self, name: str, loader: str) -> str:
         """A file that the prompt ``name`` saves, which is run first, as the ``loader`` lists it."""
-        self.queue(GOOD, name, workflows.fill(beside("")[name], steps=1), "")
+        self.queue(GOOD, name, workflows.with_steps(beside("")[name], 1), "")
         while self.running:
             self.collect()
             time.sleep(0.05)

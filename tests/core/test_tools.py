@@ -110,8 +110,8 @@ def inputs(workflow, class_type):
 
 
 def test_workflows_have_the_authors_settings():
-    """Of the notebooks style_aligned_sdxl, _w_controlnet and _transfer_sdxl of google/style-aligned. Graphs on
-    the demo model have the demo's own.
+    """Of the notebooks style_aligned_sdxl, _w_controlnet and _transfer_sdxl of google/style-aligned.
+    Graphs on the demo model have the demo's own.
     """
     drawn_on = {path.stem: workflows.load(path.stem) for path in workflows.FOLDER.glob("*.json")}
     on_sdxl = {name: w for name, w in drawn_on.items() if not inputs(w, "ZSAMB_LoadDemoModel")}

@@ -195,7 +195,7 @@ def alive() -> int:
     storages = {}
     for tensor in gc.get_objects():
         if isinstance(tensor, torch.Tensor) and tensor.device.type == "cpu":
-            with suppress(RuntimeError):  # sparse ones, and what a torch.compile before left behind, have none
+            with suppress(RuntimeError):  # sparse ones and what a torch.compile left behind
                 storage = tensor.untyped_storage()
                 storages[storage.data_ptr()] = storage.nbytes()
     return sum(storages.values())

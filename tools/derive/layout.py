@@ -1,6 +1,6 @@
 """Places on the canvas by step: groups from left to right, in each the columns of a layout file.
 
-``layouts/NAME.json`` is a list of ``{"title", "columns", "color"}``, where a column lists numbers of nodes.
+``layouts/NAME.json`` is a list of ``{"title", "columns"}``, where a column lists numbers of nodes.
 A node's note stands above it.
 """
 
@@ -55,7 +55,7 @@ def place(ui: dict, notes: dict[int, dict], layout: list[dict[str, Any]]) -> Non
         right = left - GAP + PAD
         groups.append({
             "id": number + 1, "title": group["title"], "bounding": [x, 0, right - x, bottom - GAP + PAD],
-            "color": group.get("color", COLOR), "font_size": 24, "flags": {},
+            "color": COLOR, "font_size": 24, "flags": {},
         })  # fmt: skip
         x = right + GAP
     ui["groups"] = groups

@@ -87,12 +87,17 @@ def dressed(workflow: Workflow, ui: dict) -> dict:
             node["pos"] = [x, y]
             y += node["size"][1] + GAP
         x += max(node["size"][0] for node in columns[column]) + GAP
+    return with_notes({**ui, "groups": [], "extra": {}}, notes)
+
+
+def with_notes(ui: dict, notes: list[dict]) -> dict:
+    """The canvas form, its notes behind its nodes, with the groups and the view that it may have."""
     for i, entry in enumerate(notes):
         entry["id"] = ui["last_node_id"] + 1 + i
     return {
         "last_node_id": ui["last_node_id"] + len(notes), "last_link_id": ui["last_link_id"],
-        "nodes": [*ui["nodes"], *notes], "links": ui["links"], "groups": [], "config": {}, "extra": {},
-        "version": 0.4,
+        "nodes": [*ui["nodes"], *notes], "links": ui["links"], "groups": ui["groups"], "config": {},
+        "extra": ui["extra"], "version": 0.4,
     }  # fmt: skip
 
 
@@ -110,13 +115,7 @@ def laid_out(workflow: Workflow, ui: dict, groups: list[dict[str, Any]]) -> dict
             notes[node["id"]] = note(meta["note"], [0, 0])
             notes[node["id"]]["size"][1] = layout.height_of_note(meta["note"])
     layout.place(ui, notes, groups)
-    for i, entry in enumerate(notes.values()):
-        entry["id"] = ui["last_node_id"] + 1 + i
-    return {
-        "last_node_id": ui["last_node_id"] + len(notes), "last_link_id": ui["last_link_id"],
-        "nodes": [*ui["nodes"], *notes.values()], "links": ui["links"], "groups": ui["groups"], "config": {},
-        "extra": ui["extra"], "version": 0.4,
-    }  # fmt: skip
+    return with_notes(ui, list(notes.values()))
 
 
 def dress(node: dict, title: str) -> None:

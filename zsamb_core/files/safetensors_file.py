@@ -12,6 +12,15 @@ from ..messages import short
 
 HEADER = 16 << 20  # bytes; that of an SDXL checkpoint's 2,500 tensors has 0.3 MB
 NAMES = 100_000
+# What a file of another content than was meant makes Python raise.
+WRONG_CONTENT = (
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    ValueError,
+    RuntimeError,  # RecursionError and NotImplementedError too
+)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from ..files.safetensors_file import opened
+from ..files.safetensors_file import WRONG_CONTENT, opened
 from ..files.whole_file import write_new
 from ..finite import require_finite
 from ..messages import short
@@ -172,14 +172,7 @@ def load_embeds(path: Path) -> StyleEmbeds:
                 changed=bool(json.loads(about["changed"])),
                 **tensors,
             )
-    except (
-        LookupError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        ValueError,
-        RuntimeError,  # RecursionError and NotImplementedError too
-    ) as error:
+    except WRONG_CONTENT as error:
         raise ValueError(
             f"{path.name} is not a file of encoded style images ({short(error)}), expected one that Save"
             " Style Embeds wrote."

@@ -18,7 +18,7 @@ from torch import Tensor
 from .. import __version__
 from ..files import thumbnail
 from ..files.plain_values import put_together, taken_apart
-from ..files.safetensors_file import HEADER, opened
+from ..files.safetensors_file import HEADER, WRONG_CONTENT, opened
 from ..files.whole_file import write_new
 from ..finite import require_finite
 from ..messages import quoted, short
@@ -113,14 +113,7 @@ def _damaged(name: str) -> Iterator[None]:
     """Whatever a file with a wrong content makes Python say, as one message that names it."""
     try:
         yield
-    except (
-        LookupError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        ValueError,
-        RuntimeError,  # RecursionError and NotImplementedError too
-    ) as error:
+    except WRONG_CONTENT as error:
         raise ValueError(
             f"{name} is a damaged style reference ({short(error)}), expected it as Save Style Reference wrote"
             " it. Copy it again from where it was whole, or make and save the reference again."

@@ -195,8 +195,8 @@ def alive() -> int:
     storages = {}
     for tensor in gc.get_objects():
         if isinstance(tensor, torch.Tensor) and tensor.device.type == "cpu":
-            with suppress(RuntimeError):  # sparse ones and what a torch.compile left behind
-                storage = tensor.untyped_storage()
+            storage = tensor.untyped_storage()
+            with suppress(RuntimeError):  # what a torch.compile before left behind has no memory
                 storages[storage.data_ptr()] = storage.nbytes()
     return sum(storages.values())
 

@@ -84,18 +84,15 @@ SAMPLERS = ["euler", "heun", "dpmpp_2m", "dpmpp_2m_sde", "uni_pc", "euler_ancest
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_any_sampler_gives_one_picture_joint_or_separate(demo, patched, sampler, monkeypatch):
+def test_any_sampler_gives_one_picture_joint_or_separate(demo, four, patched, sampler, monkeypatch):
     """Several calls in a step, memory of earlier steps, and fresh noise included."""
-    two = demo.prompts("a cat", "a house")
-    # It takes as many steps as it needs: from all the noise some sixty.
-    part = {"denoise": 0.4} if sampler == "dpm_adaptive" else {}
 
-    def draw(model=patched):
-        return demo.sample(model, two, sampler=sampler, batch=2, **LEVELS, **part)
+    def draw():
+        return demo.sample(patched, four, sampler=sampler, **LEVELS)
 
     joint = draw()
     assert joint.isfinite().all()
-    assert (joint - draw(demo.model)).abs().mean() > 0.01
+    assert (joint - demo.sample(demo.model, four, sampler=sampler, **LEVELS)).abs().mean() > 0.01
     torch.testing.assert_close(separately(monkeypatch, patched, draw), joint, **CLOSE)
 
 

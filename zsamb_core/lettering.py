@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TypeAlias
 
-from PIL import ImageFont
+from PIL import ImageDraw, ImageFont
 
 Font: TypeAlias = ImageFont.ImageFont | ImageFont.FreeTypeFont
 OWN = ""  # Pillow's
@@ -47,6 +47,13 @@ class Lines:
     @property
     def height(self) -> int:
         return self.step * len(self.lines)
+
+    def draw(self, pen: ImageDraw.ImageDraw, x: int, y: int, ink: tuple[int, int, int]) -> None:
+        """From the upper left corner (x, y) on; lines of unlike fonts stand on one height."""
+        anchored = isinstance(self.font, ImageFont.FreeTypeFont)
+        for i, line in enumerate(self.lines):
+            down = i * self.step + (round(self.step / LINE) if anchored else 0)
+            pen.text((x, y + down), line, ink, self.font, anchor="ls" if anchored else None)
 
 
 def lines_of(text: str, size: int, width: int, most: int) -> Lines:

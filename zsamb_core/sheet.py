@@ -77,7 +77,7 @@ def laid_out(rows: Sequence[Row], heads: Sequence[str] = (), size: int = 0, gap:
     above = [lines_of(head, text, width, MOST_LINES) for head, width in zip(heads, widths, strict=False)]
     layout = Layout(text=text)
     label = max((lines.width for pair in beside for lines in pair), default=0)
-    left = gap + (label + max(gap, text // 2) if label else 0)
+    left = gap + (label + max(gap, text) if label else 0)
     xs = [left + sum(widths[:j]) + gap * j for j in range(len(widths))]
     layout.width = left + sum(widths) + gap * len(widths)
     head = max((lines.height for lines in above), default=0)
@@ -115,7 +115,7 @@ def _lay_row(
         if place and lines.lines:
             under = place.y + place.height + layout.text // 5
             layout.texts.append((place.x, under, lines, PALE))
-            bottom = max(bottom, under + lines.height)
+            bottom = max(bottom, under + lines.height + layout.text // 3)
     return bottom - y
 
 
@@ -158,8 +158,7 @@ def drawn(layout: Layout, rows: Sequence[Row]) -> Tensor:
     paper = Image.new("RGB", (layout.width, layout.height), PAPER)
     pen = ImageDraw.Draw(paper)
     for x, y, lines, ink in layout.texts:
-        for i, line in enumerate(lines.lines):
-            pen.text((x, y + i * lines.step), line, ink, lines.font)
+        lines.draw(pen, x, y, ink)
     sheet = torch.from_numpy(np.asarray(paper, np.float32) / 255)
     for places, row in zip(layout.places, rows, strict=True):
         for place, picture in zip(places, row.pictures, strict=True):

@@ -25,8 +25,9 @@ def read_notes(text: str, count: int) -> Notes:
     each: list[list[str]] = [[] for _ in range(count)]
     for report in _reports(text):
         lines, name, values = _said(report)
-        found = report.get("images", len(values))
-        if found != count or len(values) not in (0, count):
+        counts = [report.get("images", len(values)), len(values) or count]
+        if counts != [count, count]:
+            found = next(n for n in counts if n != count)
             raise ValueError(f"is a report on {quoted(found)} pictures, expected one on the row's {count}")
         whole += lines
         for of_picture, value in zip(each, values, strict=False):

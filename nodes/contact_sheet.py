@@ -97,7 +97,7 @@ class ContactSheet(io.ComfyNode):
                     "The rows' scores: score0 is of row0. CLIP Score has a number for each picture, its"
                     " cosine to the prompt, beneath it as prompt. Of DINO Style Score that is its mean"
                     " cosine to the others of its set, beneath it as style. The numbers of the whole set"
-                    " stand beside the row. Several reports on one row: join their texts with Concatenate Text.",
+                    " stand beside the row. Several reports on one row: join them with Concatenate Text.",
                 ),
             ],
             outputs=[io.Image.Output(display_name="sheet", tooltip="The sheet, for Save Image.")],

@@ -35,8 +35,8 @@ IN_WORKFLOWS = {
     "ZSAMB_StyleBlockIPAdapter",
 }
 # The demo loader stands in for the checkpoint loader, AdaIN Queries refines what SharedAttention does, the
-# next two make references in place of DDIM Invert, T5 is the other fusion, the next refine InstantStyle, and
-# the last is for parts of a batch on a stock model.
+# next two make references in place of DDIM Invert, T5 is the other fusion, the next refine InstantStyle, the
+# next is for parts of a batch on a stock model, and the last shows what any workflow drew.
 BESIDE_THEM = {
     "ZSAMB_LoadDemoModel",
     "ZSAMB_AdaINQueries",
@@ -50,6 +50,7 @@ BESIDE_THEM = {
     "ZSAMB_LoadStyleEmbeds",
     "ZSAMB_SaveStyleAdapter",
     "ZSAMB_PromptSetPart",
+    "ZSAMB_ContactSheet",
 }
 NODES = IN_WORKFLOWS | BESIDE_THEM
 WORKFLOWS = sorted(p.stem for p in workflows.FOLDER.glob("*.json"))

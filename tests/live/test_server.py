@@ -176,6 +176,23 @@ def test_a_set_is_scored(server, reference):
         save["inputs"]["images"] = [key, slot]
         (picture,) = server.run(workflow)
         assert picture.shape[-1] == 3 and picture.std() > 0.05
+    workflow["96"] = {
+        "class_type": "ZSAMB_ContactSheet",
+        "inputs": {
+            "images.row0": [loader, 0], "images.row1": [decode, 0], "scores.score1": ["95", 1],
+            "row_labels": "reference\naligned", "column_labels": "", "size": 0, "gap": 8,
+        },
+        "_meta": {"title": "Contact Sheet"},
+    }  # fmt: skip
+    save["inputs"]["images"] = [decode, 0]
+    drawn = server.run(workflow)[:4]
+    save["inputs"]["images"] = ["96", 0]
+    sheet = server.run(workflow)[0]
+    assert sheet.shape[1] > 4 * (drawn[0].shape[1] + 8)
+    assert any(
+        np.array_equal(sheet[y : y + drawn[0].shape[0], -drawn[3].shape[1] - 8 : -8], drawn[3])
+        for y in range(sheet.shape[0] - drawn[3].shape[0])
+    )
 
 
 def test_strength_changes_the_pictures_and_0_does_not_touch_the_first(server):

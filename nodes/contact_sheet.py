@@ -115,6 +115,9 @@ class ContactSheet(io.ComfyNode):
         scores: Any = None,
     ) -> io.NodeOutput:
         with naming(NODE):
+            for name, value in (("size", size), ("gap", gap)):  # a linked value passes the host's bounds
+                if value < 0:
+                    raise ValueError(f"{name} is {value}, expected 0 or more pixels. Look at what is linked.")
             pictures = by_number(images)
             if not pictures:
                 raise ValueError(
@@ -179,7 +182,8 @@ def tell_count(name: str, lines: list[str], count: int, what: str) -> None:
     if not any(line.strip() for line in lines) or len(lines) == count:
         return
     rest = "the further lines are not shown" if len(lines) > count else f"the last {what}s have no label"
-    logging.warning("%s: %s has %d lines for %d %ss: %s.", NODE, name, len(lines), count, what, rest)
+    found, places = f"{len(lines)} line{'s'[: len(lines) - 1]}", f"{count} {what}{'s'[: count - 1]}"
+    logging.warning("%s: %s has %s for %s: %s.", NODE, name, found, places, rest)
 
 
 def tell(what: str, labels: list[str]) -> None:

@@ -87,9 +87,9 @@ def test_labels_are_of_the_row_with_their_number(sheet, said):
 def test_more_or_fewer_labels_are_told_in_one_line(sheet, said):
     rows = [noise(2), noise(1)]
     for settings, line in [
-        ({"row_labels": "a"}, "row_labels has 1 lines for 2 rows: the last rows have no label."),
+        ({"row_labels": "a"}, "row_labels has 1 line for 2 rows: the last rows have no label."),
         ({"row_labels": "a\nb\nc"}, "row_labels has 3 lines for 2 rows: the further lines are not shown."),
-        ({"column_labels": "a"}, "column_labels has 1 lines for 2 columns: the last columns have no label."),
+        ({"column_labels": "a"}, "column_labels has 1 line for 2 columns: the last columns have no label."),
         ({"column_labels": "a\nb\nc"}, "column_labels has 3 lines for 2 columns: the further lines"),
         ({"row_labels": "\U0010fffd\nb"}, "no font here has all characters of these labels: ? ("),
         ({"row_labels": "word " * 99 + "\nb"}, "there is no room for the ends of these labels: word"),
@@ -156,6 +156,8 @@ def test_errors_name_the_input(sheet, reports):
             {"rows": one, "scores": [reports["clip"]] * 2},
             "score1 is connected and row1 is not, expected both",
         ),
+        ({"rows": one, "size": -1}, "size is -1, expected 0 or more"),
+        ({"rows": one, "gap": -8}, "gap is -8, expected 0 or more"),
         ({"rows": one, "scores": [""]}, "score0 is '', expected"),
     ]:
         with pytest.raises(ValueError, match=f"^Contact Sheet: {message}"):

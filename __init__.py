@@ -6,6 +6,7 @@ from typing_extensions import override
 from .nodes import (
     adapter_export,
     blend,
+    contact_sheet,
     context,
     context_models,
     demo_model,
@@ -35,6 +36,7 @@ class ZSambExtension(ComfyExtension):
             *adapter_export.NODES,
             *blend.NODES,
             *scores.NODES,
+            *contact_sheet.NODES,
             *context_models.NODES,
             *describe.NODES,
             *weather.NODES,

@@ -9,7 +9,14 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..zsamb_core.scores.judge import OWN, PUBLISHED
-from ..zsamb_core.scores.measures import balance, cosines, set_consistency, similarities, weighted_multi_style
+from ..zsamb_core.scores.measures import (
+    balance,
+    cosines,
+    set_consistency,
+    similarities,
+    to_others,
+    weighted_multi_style,
+)
 from ..zsamb_core.scores.picture import bars, matrix, stacked
 from ..zsamb_core.style_aligned.blend import counted
 from ._common import CATEGORY, VISION_MODEL, fingerprint_of, naming, place, problem_of, weight_rows
@@ -170,7 +177,11 @@ def scored(
     images: torch.Tensor, references: torch.Tensor, baseline: torch.Tensor, shares: list[float]
 ) -> tuple[dict[str, Any], PIL.Image.Image]:
     """(numbers, picture) from the embeddings of set, references and baseline, the latter two maybe empty."""
-    report: dict[str, Any] = {"images": len(images), "consistency": set_consistency(images)}
+    report: dict[str, Any] = {
+        "images": len(images),
+        "consistency": set_consistency(images),
+        "to_others": to_others(images),
+    }
     # Of large sets the matrix shows the first pictures: it grows with their square.
     first = images[:MATRIX]
     names = [f"{i + 1}" for i in range(len(first))]

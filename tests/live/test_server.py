@@ -37,8 +37,8 @@ IN_WORKFLOWS = {
     "ZSAMB_StyleBlockIPAdapter",
 }
 # AdaIN Queries refines what SharedAttention does, the next two make references in place of DDIM Invert, the
-# next two keep one in a file, which nobody has yet, T5 is the other fusion, the next refine InstantStyle, and
-# the last is for parts of a batch on a stock model.
+# next two keep one in a file, which nobody has yet, T5 is the other fusion, the next refine InstantStyle, the
+# next is for parts of a batch on a stock model, and the last shows what any workflow drew.
 BESIDE_THEM = {
     "ZSAMB_AdaINQueries",
     "ZSAMB_NoiseReference",
@@ -52,6 +52,7 @@ BESIDE_THEM = {
     "ZSAMB_LoadStyleEmbeds",
     "ZSAMB_SaveStyleAdapter",
     "ZSAMB_PromptSetPart",
+    "ZSAMB_ContactSheet",
 }
 NODES = IN_WORKFLOWS | BESIDE_THEM
 WORKFLOWS = sorted(p.stem for p in workflows.FOLDER.glob("*.json"))
@@ -203,6 +204,23 @@ def test_a_set_is_scored(server, reference):
         save["inputs"]["images"] = [key, slot]
         (picture,) = server.run(workflow)
         assert picture.shape[-1] == 3 and picture.std() > 0.05
+    workflow["96"] = {
+        "class_type": "ZSAMB_ContactSheet",
+        "inputs": {
+            "images.row0": [loader, 0], "images.row1": [decode, 0], "scores.score1": ["95", 1],
+            "row_labels": "reference\naligned", "column_labels": "", "size": 0, "gap": 8,
+        },
+        "_meta": {"title": "Contact Sheet"},
+    }  # fmt: skip
+    save["inputs"]["images"] = [decode, 0]
+    drawn = server.run(workflow)[:4]
+    save["inputs"]["images"] = ["96", 0]
+    sheet = server.run(workflow)[0]
+    assert sheet.shape[1] > 4 * (drawn[0].shape[1] + 8)
+    assert any(
+        np.array_equal(sheet[y : y + drawn[0].shape[0], -drawn[3].shape[1] - 8 : -8], drawn[3])
+        for y in range(sheet.shape[0] - drawn[3].shape[0])
+    )
 
 
 def test_strength_changes_the_pictures_and_0_does_not_touch_the_first(server):

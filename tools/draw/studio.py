@@ -1,10 +1,12 @@
 """Draw with the shipped workflows on a server, and lay the pictures out."""
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+import torch
+from PIL import Image
 
 from demo.pictures import draw
 from demo.styles import HELD_OUT
+from zsamb_core import sheet
 from zsamb_core.layers import SDXL_BLOCKS
 
 from ..hosting import workflows
@@ -20,6 +22,13 @@ def to_image(picture: np.ndarray) -> Image.Image:
 
 def to_array(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture.convert("RGB"), np.float32) / 255
+
+
+def as_tensor(picture: np.ndarray | Image.Image | None) -> torch.Tensor | None:
+    if picture is None:
+        return None
+    array = to_array(picture) if isinstance(picture, Image.Image) else picture
+    return torch.tensor(array, dtype=torch.float32)
 
 
 def drawn_reference(style: str, obj: str, seed: int) -> Image.Image:
@@ -127,17 +136,9 @@ def contact_sheet(
     rows: list[tuple[str, Image.Image | None, list[np.ndarray]]], heads: list[str], side: int
 ) -> Image.Image:
     """Rows of (label, reference or None, pictures) under a line of heads."""
-    font = ImageFont.load_default(15)
-    left, top, gap = 190, 34, 6
-    size = (left + (side + gap) * (1 + len(heads)), top + (side + gap) * len(rows))
-    sheet = Image.new("RGB", size, "white")
-    pen = ImageDraw.Draw(sheet)
-    for i, text in enumerate(["reference", *heads]):
-        pen.text((left + i * (side + gap), 8), text[: side // 8], "black", font)
-    for j, (label, reference, pictures) in enumerate(rows):
-        y = top + j * (side + gap)
-        pen.multiline_text((8, y + side // 3), label, "black", font)
-        for i, cell in enumerate([reference, *map(to_image, pictures)]):
-            if cell is not None:
-                sheet.paste(cell.resize((side, side), Image.Resampling.LANCZOS), (left + i * (side + gap), y))
-    return sheet
+    sheet_rows = [
+        sheet.Row([as_tensor(cell) for cell in (reference, *pictures)], label)
+        for label, reference, pictures in rows
+    ]
+    layout = sheet.laid_out(sheet_rows, ["reference", *heads], side)
+    return to_image(sheet.drawn(layout, sheet_rows).numpy())

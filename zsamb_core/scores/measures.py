@@ -34,6 +34,17 @@ def set_consistency(embeds: torch.Tensor) -> float:
     return float((directions(embeds).sum(0).square().sum() - n) / (n * (n - 1)))
 
 
+def to_others(embeds: torch.Tensor) -> list[float]:
+    """Each row's mean cosine to the other rows: ``(u_i . sum_j u_j - 1) / (n - 1)``. Their mean is the
+    consistency; the lowest is the picture that falls out of the set. Raises ValueError for fewer than two.
+    """
+    n = len(embeds)
+    if n < 2:
+        raise ValueError(f"the set has {n} image, expected two at least: there are no others")
+    rows = directions(embeds)
+    return [float(x) for x in (rows @ rows.sum(0) - 1) / (n - 1)]
+
+
 def cosines(embeds: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     """(n, m) cosines of all rows of one with all of the other. Raises ValueError for unlike channels."""
     if embeds.shape[-1] != others.shape[-1]:

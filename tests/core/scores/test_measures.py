@@ -14,6 +14,7 @@ from zsamb_core.scores.measures import (
     directions,
     set_consistency,
     similarities,
+    to_others,
     weighted_multi_style,
 )
 
@@ -38,6 +39,16 @@ def test_consistency_is_the_mean_of_the_pairs(n, seed):
     matrix = torch.nn.functional.normalize(x.double(), dim=1)
     upper = (matrix @ matrix.T)[tuple(torch.triu_indices(n, n, 1))]
     assert set_consistency(x) == pytest.approx(float(upper.mean()), abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 5])
+def test_each_is_compared_with_the_others_and_not_itself(n):
+    x = embeds(n)
+    loops = [sum(cosine(x[i], x[j]) for j in range(n) if j != i) / (n - 1) for i in range(n)]
+    assert to_others(x) == pytest.approx(loops, abs=1e-6)
+    assert sum(to_others(x)) / n == pytest.approx(set_consistency(x))
+    with pytest.raises(ValueError, match="there are no others"):
+        to_others(x[:1])
 
 
 def test_known_sets():

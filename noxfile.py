@@ -28,6 +28,7 @@ ORACLES = (
     "hypothesis>=6",
 )
 PACKAGES_FOLDER = "import sysconfig; print(sysconfig.get_path('purelib'))"
+ARCHIVE = "pathspec>=0.12"  # reads which files the archive leaves out
 BROWSER = "playwright>=1.49"  # drives the Chromium of the machine
 # Tests at a time: two more than cores, since those with a server also wait. Each process takes 1.5 GB.
 AT_A_TIME = str(min((os.cpu_count() or 1) + 2, 4))
@@ -113,7 +114,7 @@ def quick(session: nox.Session) -> None:
     run(session, "pytest", "tests/core", "-m", "not slow", "-n", "2", "-q")
 
 
-TESTERS = ("pytest>=8", "pytest-xdist>=3.7", *CHECKERS, *ORACLES, BROWSER, "pathspec>=0.12")
+TESTERS = ("pytest>=8", "pytest-xdist>=3.7", *CHECKERS, *ORACLES, BROWSER, ARCHIVE)
 
 
 @nox.session
@@ -300,9 +301,10 @@ def snapshot(session: nox.Session) -> None:
 @nox.session
 def benchmarks(session: nox.Session) -> None:
     """Speed, as ratios measured side by side, and what an inversion's model calls buy."""
-    set_up(session)
+    set_up(session, BROWSER, ARCHIVE)
     run(session, "benchmarks.attention", *session.posargs)
     run(session, "benchmarks.ip_adapter")
     run(session, "benchmarks.scores")
     run(session, "benchmarks.inversion")
     run(session, "benchmarks.import_time")
+    run(session, "benchmarks.first_click")

@@ -13,16 +13,14 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
-import pathspec
 import pytest
 
 from tests.lacking import lacking, need_browser
 from tests.live.canvas import LISTEN, SHOTS
 from tools.derive import snapshot
-from tools.hosting import server as server_module
+from tools.hosting import archive
 from tools.hosting.browser import open_page, show
 from tools.hosting.host import find_host
-from tools.hosting.server import Server
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -41,17 +39,13 @@ def tracked() -> list[str]:
     """The paths of the repository's files."""
     if not (ROOT / ".git").exists():
         lacking("the archive is made of tracked files, and this is no git clone")
-    # A container that has the files from another user is told to trust them, for this one command.
-    command = ["git", "-c", "safe.directory=*", "ls-files", "-z"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return [path for path in done.stdout.split("\0") if path]
+    return archive.tracked_files()
 
 
 @pytest.fixture(scope="module")
 def files(tracked) -> list[str]:
     """The paths of the archive's files."""
-    ignored = pathspec.GitIgnoreSpec.from_lines((ROOT / ".comfyignore").read_text().splitlines())
-    return [path for path in tracked if not ignored.match_file(path)]
+    return archive.archive_files()
 
 
 @pytest.fixture(scope="module")
@@ -63,19 +57,11 @@ def sources(files) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def installed(files, tmp_path_factory):
     """A server with the archive's files under custom_nodes, in a folder named as the registry names it."""
-
-    def copy(place: Path) -> None:
-        for path in files:
-            target = place.with_name(PROJECT["project"]["name"]) / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / path, target)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server_module, "link_pack", copy)
-        with Server(find_host(), tmp_path_factory.mktemp("installed")) as server:
-            (pack,) = (server.base / "custom_nodes").iterdir()
-            assert not pack.is_symlink() and not (pack / "demo" / "training").exists()
-            yield server
+    assert PROJECT["project"]["name"] == archive.NAME
+    with archive.installed(tmp_path_factory.mktemp("installed")) as server:
+        (pack,) = (server.base / "custom_nodes").iterdir()
+        assert not pack.is_symlink() and not (pack / "demo" / "training").exists()
+        yield server
 
 
 TRIES = sorted(path.stem for path in (ROOT / "workflows").glob("[0-9]*.json"))

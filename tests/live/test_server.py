@@ -297,7 +297,7 @@ def test_a_copy_of_the_pack_passes_the_host_s_own_check(tmp_path, monkeypatch):
     (tmp_path / "custom_nodes").mkdir()
     with monkeypatch.context() as patch:
         patch.setattr(os, "symlink", refuse)
-        server_module.link_pack(tmp_path / "custom_nodes" / "zsamb")
+        server_module.link_pack(tmp_path / "custom_nodes")
     assert not (tmp_path / "custom_nodes" / "zsamb").is_symlink()
     command = [
         sys.executable,

@@ -35,9 +35,18 @@ class Server:
     Use as a context manager. ``base`` takes the server's models, input, output and log.
     """
 
-    def __init__(self, host: Path, base: Path, checkpoint: Path | None = None):
-        """``checkpoint`` is a file whose folder the server is to find checkpoints in."""
+    def __init__(
+        self,
+        host: Path,
+        base: Path,
+        checkpoint: Path | None = None,
+        install: Callable[[Path], None] | None = None,
+    ):
+        """``checkpoint`` is a file whose folder the server is to find checkpoints in. ``install`` puts the
+        pack into the folder custom_nodes; a link to this repository if not given.
+        """
         self.host, self.base, self.checkpoint = host, base, checkpoint
+        self.install = install or link_pack
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
@@ -47,7 +56,7 @@ class Server:
     def __enter__(self) -> "Server":
         (self.base / "custom_nodes").mkdir(parents=True, exist_ok=True)
         (self.base / "input").mkdir(exist_ok=True)
-        link_pack(self.base / "custom_nodes" / "zsamb")
+        self.install(self.base / "custom_nodes")
         command = [
             sys.executable,
             str(self.host / "main.py"),
@@ -152,8 +161,9 @@ def device_args() -> list[str]:
     return [] if torch.cuda.is_available() or torch.backends.mps.is_available() else ["--cpu"]
 
 
-def link_pack(target: Path) -> None:
+def link_pack(custom_nodes: Path) -> None:
     """Make the pack visible to the host: a link, or a copy where links are not allowed."""
+    target = custom_nodes / "zsamb"
     if target.exists():
         return
     try:

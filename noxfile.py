@@ -270,6 +270,13 @@ def pictures(session: nox.Session) -> None:
 
 
 @nox.session
+def roles(session: nox.Session) -> None:
+    """Measure what the blocks of the demo UNet carry: style, objects, and what leaks of the style picture."""
+    set_up(session)
+    run(session, "tools.draw.roles", *session.posargs)
+
+
+@nox.session
 def blends(session: nox.Session) -> None:
     """Compare ways to blend two references on the demo model, scored by the demo's judges."""
     set_up(session)

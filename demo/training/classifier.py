@@ -42,10 +42,15 @@ def load_classifier() -> ObjectClassifier:
 
 
 @torch.no_grad()
+def probabilities(model: ObjectClassifier, pictures: list[np.ndarray]) -> np.ndarray:
+    """(B, 12): how probable each object is in (128, 128, 3) pictures."""
+    x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()
+    return model(x).softmax(1).numpy()
+
+
 def classify(model: ObjectClassifier, pictures: list[np.ndarray]) -> list[str]:
     """Names of the objects seen in (128, 128, 3) pictures."""
-    x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()
-    return [list(OBJECTS)[i] for i in model(x).argmax(1).tolist()]
+    return [list(OBJECTS)[i] for i in probabilities(model, pictures).argmax(1).tolist()]
 
 
 def _drawn(named: int, random: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -37,28 +37,47 @@ def raw_features(picture: np.ndarray) -> np.ndarray:
     return np.asarray(features, np.float64)
 
 
-def descriptor(picture: np.ndarray) -> np.ndarray:
-    """(H, W, 3) sRGB in 0..1 to a unit vector, (51,), palette and texture weighted alike."""
+PALETTE = 3 * len(QUANTILES)  # of the features; the rest is gradient energy
+PARTS = ("whole", "palette", "texture")
+
+
+def texture_features(picture: np.ndarray) -> np.ndarray:
+    """(H, W, 3) sRGB in 0..1 to (13,): how gradient energy spreads over scales and orientations, and how much
+    of it there is for the picture's contrast. So colors cancel, with whose contrast the energy itself grows.
+    """
+    energy = np.square(raw_features(picture)[PALETTE:]).reshape(3, 4, 3).sum(2).ravel()
+    spread = np.log(energy)
+    contrast = np.log((picture[..., :3] @ _OPPONENT.T).var((0, 1)).sum() + 1e-8)
+    return np.append(spread - spread.mean(), spread.mean() - contrast)
+
+
+def descriptor(picture: np.ndarray, part: str = "whole") -> np.ndarray:
+    """(H, W, 3) sRGB in 0..1 to a unit vector: (51,), palette and gradients weighted alike; or "palette"
+    alone, (15,), or "texture" alone, (13,), which colors do not touch.
+    """
     stored = json.loads(STORED.read_text())
     if picture.shape[:2] != (SIZE, SIZE):  # the gradients' scales are pixels of a drawn picture
         small = Image.fromarray((np.clip(picture, 0, 1) * 255).astype(np.uint8)).resize((SIZE, SIZE))
         picture = np.asarray(small, np.float32) / 255
+    if part == "texture":
+        z = (texture_features(picture) - stored["texture_mean"]) / stored["texture_spread"]
+        return z / np.linalg.norm(z)
     z = (raw_features(picture) - stored["mean"]) / stored["spread"]
-    palette = 3 * len(QUANTILES)
-    z[:palette] /= math.sqrt(palette)
-    z[palette:] /= math.sqrt(len(z) - palette)
+    z[:PALETTE] /= math.sqrt(PALETTE)
+    z[PALETTE:] /= math.sqrt(len(z) - PALETTE)
+    z = z[:PALETTE] if part == "palette" else z
     return z / np.linalg.norm(z)
 
 
-def consistency(pictures: list[np.ndarray]) -> float:
+def consistency(pictures: list[np.ndarray], part: str = "whole") -> float:
     """Mean cosine over all pairs of a set."""
-    d = np.stack([descriptor(p) for p in pictures])
+    d = np.stack([descriptor(p, part) for p in pictures])
     return float((d @ d.T)[np.triu_indices(len(d), 1)].mean())
 
 
-def similarity(pictures: list[np.ndarray], reference: np.ndarray) -> float:
+def similarity(pictures: list[np.ndarray], reference: np.ndarray, part: str = "whole") -> float:
     """Mean cosine of the pictures to a reference."""
-    return float((np.stack([descriptor(p) for p in pictures]) @ descriptor(reference)).mean())
+    return float((np.stack([descriptor(p, part) for p in pictures]) @ descriptor(reference, part)).mean())
 
 
 def main() -> None:
@@ -67,11 +86,13 @@ def main() -> None:
     from ..pictures import draw, training_style
 
     rng = np.random.default_rng(4)
-    features = np.stack(
-        [raw_features(draw(str(rng.choice(list(OBJECTS))), training_style(rng), rng)) for _ in range(1200)]
-    )
-    stored = {"mean": features.mean(0).round(6).tolist(), "spread": features.std(0).round(6).tolist()}
-    STORED.write_text(json.dumps(stored, indent=1) + "\n")
+    pictures = [draw(str(rng.choice(list(OBJECTS))), training_style(rng), rng) for _ in range(1200)]
+    stored = {}
+    for name, features in (("", raw_features), ("texture_", texture_features)):
+        values = np.stack([features(picture) for picture in pictures])
+        stored |= {f"{name}mean": values.mean(0), f"{name}spread": values.std(0)}
+    text = json.dumps({name: value.round(6).tolist() for name, value in stored.items()}, indent=1)
+    STORED.write_text(text + "\n")
 
 
 if __name__ == "__main__":

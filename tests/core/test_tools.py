@@ -1,6 +1,7 @@
 """The helpers: finding the host, filling workflows, the picture source's promises."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from demo.objects import OBJECTS
 from demo.pictures import draw
 from demo.styles import HELD_OUT, STYLES, random_style, too_close
 from demo.training.descriptor import consistency, descriptor
+from tools.draw import roles
 from tools.hosting import host, workflows
 
 
@@ -180,6 +182,33 @@ def test_the_descriptor_sees_style_and_not_the_object():
         same_object.append(cat @ descriptor(draw("cat", other, rng)))
     assert np.mean(same_style) > 0.85
     assert np.mean(same_object) < 0.25
+
+
+def test_the_descriptor_s_parts_are_palette_and_texture():
+    """Styles with the textures and lines of others: one part follows the colors, the other the rest."""
+    keep = ("ground_texture", "figure_texture", "line", "line_width")
+    styles = list(STYLES.values())
+    near = {"palette": [], "texture": []}
+    for i, style in enumerate(styles):
+        other = styles[(i + 5) % len(styles)]
+        both = replace(style, **{name: getattr(other, name) for name in keep})
+        cat, *houses = (
+            draw(obj, s, np.random.default_rng(i))
+            for obj, s in (("cat", both), ("house", style), ("house", other))
+        )
+        for part, values in near.items():
+            values.append([float(descriptor(cat, part) @ descriptor(house, part)) for house in houses])
+    colors, texture = (np.mean(near[part], 0) for part in ("palette", "texture"))
+    assert colors[0] > 0.95 and colors[1] < 0.1
+    assert texture[1] > 0.8 and texture[0] < 0.4
+
+
+def test_a_table_of_roles_has_means_and_standard_errors():
+    values = {"none": [[0.0] * 5, [0.2] * 5], "style": [[1.0] * 5, [1.0] * 5]}
+    lines = roles.table("adapter", values)
+    assert lines[4].startswith("| none | 0.100 +- 0.100 |") and lines[5].startswith(
+        "| style | 1.000 +- 0.000 |"
+    )
 
 
 def test_consistency_is_the_mean_over_pairs():

@@ -52,6 +52,15 @@ class Row:
     references: tuple[np.ndarray, ...]
 
 
+def run_node(nodes, node: str, **inputs) -> tuple:
+    """One of the pack's ``nodes``, as module.Class; inputs that are not given are at their defaults."""
+    module, name = node.split(".")
+    node_class = getattr(getattr(nodes, module), name)
+    known = {i.id: i.default for i in node_class.define_schema().inputs if hasattr(i, "default")}
+    known = {name: value for name, value in known.items() if value is not None}
+    return node_class.execute(**{**known, **inputs}).result
+
+
 class Set:
     """Four prompts on one seed, two drawn references A and B, and the pack's nodes at their defaults."""
 
@@ -67,12 +76,7 @@ class Set:
         self.a, self.b = (self.reference("DDIMInvert", i, self.drawn[i]) for i in range(2))
 
     def run(self, node: str, **inputs) -> tuple:
-        """One of the pack's nodes; inputs that are not given are at their defaults."""
-        module, name = node.split(".")
-        node_class = getattr(getattr(self.nodes, module), name)
-        known = {i.id: i.default for i in node_class.define_schema().inputs if hasattr(i, "default")}
-        known = {name: value for name, value in known.items() if value is not None}
-        return node_class.execute(**{**known, **inputs}).result
+        return run_node(self.nodes, node, **inputs)
 
     def encode(self, text: str):
         return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))

@@ -243,6 +243,7 @@ def train(session: nox.Session) -> None:
     set_up(session)
     parts = [
         "train_vae",
+        "latent_rgb",
         "train_unet",
         "classifier",
         "descriptor",

@@ -7,7 +7,8 @@ All of it is hooks of the host on the clone; no module is touched:
   same with any sampler, and with cond and uncond together or apart;
 - attn1 replacements (`layers`) share attention on projected tensors. Their keys are 2-tuples, so that
   PAG and SAG keep their places;
-- object patches share group norms, where that is asked for. The host undoes them with the clone.
+- object patches share group norms, where that is asked for. The host undoes them with the clone;
+- an OUTER_SAMPLE wrapper shows the whole batch in the host's previews (`previews`).
 """
 
 import logging
@@ -23,6 +24,7 @@ from comfy.samplers import encode_model_conds
 from ....zsamb_core.style_aligned.options import StyleOptions
 from ....zsamb_core.style_aligned.reference import Reference, normalised_weights
 from ..batch_part import PICTURES, numbered, rows_of
+from ..previews import preview_the_batch
 from ..sampling_run import follow_runs
 from ..sdxl import attention_blocks, context_width, require_additive_noise, require_sdxl
 from ..types import Model
@@ -30,6 +32,7 @@ from .call import RUN, STYLE_IMAGES, Run, apply_with_references
 from .layers import attend, group_norms, shared_group_norm
 
 OPTIONS = "zsamb_style_options"
+PREVIEWS = "zsamb_previews"
 NODE = "SharedAttention Patch"
 
 
@@ -52,6 +55,7 @@ def with_style(model: Model, node: str, **changes: Any) -> Model:
         for name, number in blocks:
             clone.set_model_attn1_replace(attend, name, number)
         follow_runs(clone, node)
+        clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PREVIEWS, preview_the_batch)
         clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, OPTIONS, sample_in_style)
         clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, OPTIONS, count_references)
         clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, OPTIONS, apply_with_references)

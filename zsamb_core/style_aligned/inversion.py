@@ -76,6 +76,6 @@ def step_up(x: Tensor, low: float, v: Tensor, high: float) -> Tensor:
 
 
 def psnr(picture: Tensor, other: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of two pictures of one shape in 0..1; infinite where they are equal."""
+    """Peak signal-to-noise ratio in dB of two pictures of one shape in 0..1; infinite for equal ones."""
     error = float((picture - other).square().mean())
     return math.inf if error == 0 else -10 * math.log10(error)

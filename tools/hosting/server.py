@@ -35,9 +35,11 @@ class Server:
     Use as a context manager. ``base`` takes the server's models, input, output and log.
     """
 
-    def __init__(self, host: Path, base: Path, checkpoint: Path | None = None):
-        """``checkpoint`` is a file whose folder the server is to find checkpoints in."""
-        self.host, self.base, self.checkpoint = host, base, checkpoint
+    def __init__(self, host: Path, base: Path, checkpoint: Path | None = None, options: tuple[str, ...] = ()):
+        """``checkpoint`` is a file whose folder the server is to find checkpoints in; ``options`` are more
+        of ComfyUI's own.
+        """
+        self.host, self.base, self.checkpoint, self.options = host, base, checkpoint, options
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
@@ -65,6 +67,7 @@ class Server:
             "--preview-method",
             "none",
             *device_args(),
+            *self.options,
         ]
         if self.checkpoint is not None:
             paths = self.base / "extra_model_paths.yaml"

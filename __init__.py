@@ -5,6 +5,7 @@ from typing_extensions import override
 
 from .nodes import (
     adapter_export,
+    attention_picture,
     blend,
     contact_sheet,
     context,
@@ -37,6 +38,7 @@ class ZSambExtension(ComfyExtension):
             *blend.NODES,
             *scores.NODES,
             *contact_sheet.NODES,
+            *attention_picture.NODES,
             *context_models.NODES,
             *describe.NODES,
             *weather.NODES,

@@ -244,6 +244,7 @@ def train(session: nox.Session) -> None:
     set_up(session)
     parts = [
         "train_vae",
+        "latent_rgb",
         "train_unet",
         "classifier",
         "descriptor",

@@ -29,6 +29,8 @@ STYLE_EMBEDS = io.Custom("STYLE_EMBEDS")
 STYLE_ADAPTER = io.Custom("STYLE_ADAPTER")
 # BLOCK_WEIGHTS carries a dict: (name, number, layer or None) to weight.
 BLOCK_WEIGHTS = io.Custom("BLOCK_WEIGHTS")
+# ATTENTION_RECORD carries a zsamb_core.style_aligned.attention_maps.AttentionRecord: sampling runs fill it.
+ATTENTION_RECORD = io.Custom("ATTENTION_RECORD")
 # VISION_MODEL carries a _host.judges.Judge.
 VISION_MODEL = io.Custom("VISION_MODEL")
 # Each of these carries a _host.context.models.ContextModel.

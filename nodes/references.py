@@ -3,18 +3,21 @@
 import logging
 from dataclasses import replace
 
+import torch
 from comfy_api.latest import io, ui
 
 from ..zsamb_core.finite import require_finite, require_numbers
+from ..zsamb_core.sheet import Row, drawn, laid_out
+from ..zsamb_core.style_aligned.inversion import psnr
 from ..zsamb_core.style_aligned.options import PRESETS
 from ..zsamb_core.style_aligned.reference import Reference, StyleReference
 from ._common import CATEGORY, SCALE, SHIFT, STYLE_REFERENCE, naming, tell_ignored
 from ._host.first_forms import added_later
 from ._host.sdxl import require_additive_noise, require_sdxl
 from ._host.style_aligned.inputs import check_prompts, one_picture
-from ._host.style_aligned.inversion import SAMPLERS, SCHEDULERS, invert
+from ._host.style_aligned.inversion import SAMPLERS, SCHEDULERS, invert, rebuilt
 from ._host.style_aligned.references import noised, recorded
-from ._host.types import Conditioning, Latent, Mask, Model
+from ._host.types import Conditioning, Latent, Mask, Model, Vae
 
 OVERFLOW = (
     "The model overflows: try ComfyUI's options --force-fp32 or --force-upcast-attention, less cfg, or"
@@ -24,6 +27,7 @@ POSITIVE = io.Conditioning.Input(
     "positive", tooltip="A prompt that describes the picture: its content and its style."
 )
 NEGATIVE = io.Conditioning.Input("negative", tooltip="The negative prompt, usually empty.")
+SHOWN = 512  # px of a picture's longer side, at most, where the node shows it
 REFERENCE = STYLE_REFERENCE.Output(display_name="reference", tooltip="For SharedAttention Patch.")
 
 
@@ -91,6 +95,14 @@ class DDIMInvert(io.ComfyNode):
                         " same scheduler and steps; as a style reference any will do."
                     ),
                 ),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip=(
+                        "Connected: the node samples back from the noised latent, one model call more per"
+                        " step, and shows the picture beside what it got back. The outputs stay the same."
+                    ),
+                ),
             ],
             outputs=[
                 REFERENCE,
@@ -112,6 +124,7 @@ class DDIMInvert(io.ComfyNode):
         cfg: float,
         refinements: int = 0,
         scheduler: str = "simple",
+        vae: Vae | None = None,
     ) -> io.NodeOutput:
         require_numbers("DDIM Invert", cfg=cfg)
         require_sdxl(model, "DDIM Invert")
@@ -120,8 +133,21 @@ class DDIMInvert(io.ComfyNode):
         check_prompts(positive, negative, "DDIM Invert")
         trajectory, top = invert(model, samples, positive, negative, scheduler, steps, cfg, refinements)
         require_finite(trajectory.points, "DDIM Invert: the path that the model made", OVERFLOW)
+        shown = None
+        if vae is not None:
+            back = rebuilt(model, top, trajectory.sigmas, positive, negative, cfg)
+            shown = ui.PreviewImage(comparison(vae.decode(samples)[0], vae.decode(back)[0])[None])
         reference = Reference(trajectory, positive, negative)
-        return io.NodeOutput(StyleReference((reference,)), {"samples": top})
+        return io.NodeOutput(StyleReference((reference,)), {"samples": top}, ui=shown)
+
+
+def comparison(picture: torch.Tensor, back: torch.Tensor) -> torch.Tensor:
+    """Two pictures (H, W, 3) beside each other (h, w, 3), and how near the second is to the first."""
+    near = f"PSNR {psnr(picture.clamp(0, 1), back.clamp(0, 1)):.1f} dB"
+    logging.info(f"DDIM Invert: sampled back from the noised latent: {near} to the picture.")
+    rows = [Row([picture, back], captions=("", near))]
+    size = SHOWN if max(picture.shape) > SHOWN else 0
+    return drawn(laid_out(rows, ("picture", "sampled back"), size), rows)
 
 
 class NoiseReference(io.ComfyNode):

@@ -1,9 +1,11 @@
 """Build the embedded demo model out of the host's own classes, from the weights under demo/."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import comfy.clip_vision
+import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
@@ -24,10 +26,22 @@ from .types import Clip, ClipVision, Image, Model, Vae
 WEIGHTS = Path(__file__).resolve().parents[2] / "demo" / "weights"
 
 
+class DemoLatents(comfy.latent_formats.SDXL):
+    """SDXL's scale, and the colors of the demo's own autoencoder for previews."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        colors = json.loads(_weights("latent_rgb.json").read_text(encoding="utf-8"))
+        self.latent_rgb_factors = colors["factors"]
+        self.latent_rgb_factors_bias = colors["bias"]
+        self.taesd_decoder_name = None  # SDXL's would show other colors
+
+
 class DemoSDXL(comfy.supported_models.SDXL):
     """SDXL as the host knows it, with the demo UNet's shape, v-prediction and zero terminal SNR."""
 
     unet_extra_config: dict = {}
+    latent_format = DemoLatents
 
     def __init__(self, unet_config: dict[str, Any]) -> None:
         super().__init__(unet_config)

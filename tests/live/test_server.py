@@ -38,7 +38,7 @@ IN_WORKFLOWS = {
 }
 # AdaIN Queries refines what SharedAttention does, the next two make references in place of DDIM Invert, the
 # next two keep one in a file, which nobody has yet, T5 is the other fusion, the next refine InstantStyle, the
-# next is for parts of a batch on a stock model, and the last shows what any workflow drew.
+# next is for parts of a batch on a stock model, and the last show what any workflow drew, or how.
 BESIDE_THEM = {
     "ZSAMB_AdaINQueries",
     "ZSAMB_NoiseReference",
@@ -53,6 +53,8 @@ BESIDE_THEM = {
     "ZSAMB_SaveStyleAdapter",
     "ZSAMB_PromptSetPart",
     "ZSAMB_ContactSheet",
+    "ZSAMB_RecordAttention",
+    "ZSAMB_AttentionPicture",
 }
 NODES = IN_WORKFLOWS | BESIDE_THEM
 WORKFLOWS = sorted(p.stem for p in workflows.FOLDER.glob("*.json"))

@@ -41,11 +41,13 @@ class Server:
         base: Path,
         checkpoint: Path | None = None,
         install: Callable[[Path], None] | None = None,
+        options: tuple[str, ...] = (),
     ):
         """``checkpoint`` is a file whose folder the server is to find checkpoints in. ``install`` puts the
-        pack into the folder custom_nodes; a link to this repository if not given.
+        pack into the folder custom_nodes; a link to this repository if not given. ``options`` are more of
+        ComfyUI's own.
         """
-        self.host, self.base, self.checkpoint = host, base, checkpoint
+        self.host, self.base, self.checkpoint, self.options = host, base, checkpoint, options
         self.install = install or link_pack
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
@@ -74,6 +76,7 @@ class Server:
             "--preview-method",
             "none",
             *device_args(),
+            *self.options,
         ]
         if self.checkpoint is not None:
             paths = self.base / "extra_model_paths.yaml"

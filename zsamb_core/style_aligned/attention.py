@@ -112,13 +112,23 @@ def merge_lse(out: Tensor, lse: Tensor, other: Tensor, other_lse: Tensor) -> Ten
     return torch.logaddexp(lse, other_lse)
 
 
-def shared_attention(q: Tensor, k: Tensor, v: Tensor, parts: Sequence[Sequence[Part]], heads: int) -> Tensor:
+def shared_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    parts: Sequence[Sequence[Part]],
+    heads: int,
+    shares: list[Tensor] | None = None,
+) -> Tensor:
     """Self-attention of targets over their own tokens and over references' (StyleAligned, equation 3, for
     any number of references).
 
     ``q`` (G, B, N, C), ``k, v`` (G, B, K, C): G groups of B targets, AdaIN already applied; ``parts[g]``:
     the references that the targets of group g share. One part with scale 1 and shift 0 is the paper's
     method; ``shift = ln m`` counts a reference m times. Returns (G, B, N, C).
+
+    ``shares``, if given, gets for each group (B, N): the part of a query's attention, the softmax's mass,
+    that goes to the group's references, as the mean over heads. It is ``1 - exp(own_lse - lse_of_all)``.
     """
     groups, rows, tokens, channels = q.shape
     width = 1 / math.sqrt(channels // heads)
@@ -126,7 +136,10 @@ def shared_attention(q: Tensor, k: Tensor, v: Tensor, parts: Sequence[Sequence[P
     if kernel_for(q.device.type, q.dtype) is None:
         at = [slice(g * rows, (g + 1) * rows) for g in range(groups)]
         return torch.stack(
-            [_concatenated(q_own[s], k_own[s], v_own[s], parts[g], heads, width) for g, s in enumerate(at)]
+            [
+                _concatenated(q_own[s], k_own[s], v_own[s], parts[g], heads, width, shares)
+                for g, s in enumerate(at)
+            ]
         )
     out, lse = attention_lse(q_own, k_own, v_own, width)
     for g in range(groups):
@@ -134,6 +147,8 @@ def shared_attention(q: Tensor, k: Tensor, v: Tensor, parts: Sequence[Sequence[P
         own_lse = lse[group]
         for part in parts[g]:
             own_lse = _attend_part(out[group], own_lse, q[g], part, heads, width)
+        if shares is not None:
+            shares.append(-torch.expm1(lse[group] - own_lse).mean(1))
     return merge_heads(out).view(groups, rows, tokens, channels)
 
 
@@ -185,9 +200,18 @@ def shared_by_all(
     return shared_attention(q, k, v, mixed, heads)
 
 
-def _concatenated(q: Tensor, k: Tensor, v: Tensor, parts: Sequence[Part], heads: int, width: float) -> Tensor:
+def _concatenated(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    parts: Sequence[Part],
+    heads: int,
+    width: float,
+    shares: list[Tensor] | None = None,
+) -> Tensor:
     """One group by one fused kernel over concatenated keys, (B, H, N, D) to (B, N, C): for devices whose
-    kernels do not return their log-sum-exp.
+    kernels do not return their log-sum-exp. ``shares`` are then the attention over values that are 1 for the
+    references' tokens and 0 for the own.
     """
     rows, tokens = q.shape[0], q.shape[2]
     keys, values, bias = [k], [v], [q.new_zeros(1, 1, 1, k.shape[2])]
@@ -200,8 +224,12 @@ def _concatenated(q: Tensor, k: Tensor, v: Tensor, parts: Sequence[Part], heads:
     if any(isinstance(part.shift, Tensor) or part.shift for part in parts):
         most = max(b.shape[0] for b in bias)
         mask = torch.cat([b.expand(most, -1, tokens, -1) for b in bias], -1)
+    all_keys = torch.cat(keys, 2)
+    if shares is not None:
+        theirs = torch.zeros_like(all_keys)
+        theirs[:, :, k.shape[2] :] = 1
+        share = F.scaled_dot_product_attention(q, all_keys, theirs, attn_mask=mask, scale=width)
+        shares.append(share[..., 0].float().mean(1))
     return merge_heads(
-        F.scaled_dot_product_attention(
-            q, torch.cat(keys, 2), torch.cat(values, 2), attn_mask=mask, scale=width
-        )
+        F.scaled_dot_product_attention(q, all_keys, torch.cat(values, 2), attn_mask=mask, scale=width)
     )

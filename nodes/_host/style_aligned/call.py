@@ -17,6 +17,7 @@ from comfy.conds import CONDCrossAttn
 
 from ....zsamb_core.layers import Layer
 from ....zsamb_core.style_aligned.adain import Statistics
+from ....zsamb_core.style_aligned.attention_maps import AttentionMaps
 from ....zsamb_core.style_aligned.group_norm import GroupStatistics
 from ....zsamb_core.style_aligned.options import StyleOptions
 from ....zsamb_core.style_aligned.reference import Reference
@@ -76,7 +77,7 @@ class Run:
     ``batch`` pictures of ``size`` (h, w) in latents; noise levels from ``start`` down to ``end``;
     ``patches``: what replaces self-attention, by block. For each reference: its weight (`normalised_weights`)
     and the mean of it over the picture, ``logits``: its own shift and scale, or None, and ``conds``: its
-    model-ready conditioning by name.
+    model-ready conditioning by name. ``maps``: where shares of attention are noted, None where nobody asks.
     """
 
     options: StyleOptions
@@ -91,6 +92,7 @@ class Run:
     logits: tuple[tuple[float | None, float | None], ...] = ()
     conds: tuple[dict[str, dict], ...] = ()
     bank: Bank = field(default_factory=Bank)
+    maps: AttentionMaps | None = None
 
     @property
     def led_by_first(self) -> bool:
@@ -107,9 +109,21 @@ class Recording:
 
 
 @dataclass(frozen=True)
+class Listening:
+    """Whose shares of attention the layers note, and where: those of the positive ``chunks`` of a call on
+    whole pictures.
+    """
+
+    maps: AttentionMaps
+    sigma: float
+    chunks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Sharing:
     """The current call is of ``chunks`` times ``rows`` targets. ``features``: for each chunk, those of each
     reference; empty without references. ``pictures``: which of the batch the targets are, None for all.
+    ``listening``: None where no shares of attention are noted.
     """
 
     run: Run
@@ -117,6 +131,7 @@ class Sharing:
     rows: int
     features: list[list[Features]]
     pictures: list[int] | None = None
+    listening: Listening | None = None
 
 
 # The call that the layers are in. The options cannot carry it: a group norm does not get them, and
@@ -166,11 +181,21 @@ def _apply_with_references(
         missing = [(n, j) for n in dict.fromkeys(names) for j in everyone if (n, j) not in bank]
         record(executor, run, bank, missing, x, t, transformer_options)
         features = [[bank[name, j] for j in everyone] for name in names]
+    listening = listening_to(run, x, sigma, transformer_options)
     if in_parts:
-        return by_parts(executor, run, chunks, features, args, kwargs)
+        return by_parts(executor, run, chunks, features, args, kwargs, listening)
     tiles = repeats(x.shape[0], chunks, run.batch)
-    sharing = Sharing(run, tiles * chunks, x.shape[0] // (tiles * chunks), tiles * features)
+    rows = x.shape[0] // (tiles * chunks)
+    sharing = Sharing(run, tiles * chunks, rows, tiles * features, listening=listening)
     return within(sharing, executor, args, kwargs)
+
+
+def listening_to(run: Run, x: torch.Tensor, sigma: float, transformer_options: dict) -> Listening | None:
+    """None where nobody asks, and for tiles, areas and windows: nothing tells which part they are."""
+    names = chunk_names(transformer_options) if run.maps is not None else []
+    if run.maps is None or tuple(x.shape[-2:]) != run.size or len(x) != len(names) * run.batch:
+        return None
+    return Listening(run.maps, sigma, tuple(c for c, name in enumerate(names) if name == "positive"))
 
 
 def within(call: "Recording | Sharing | None", executor: Any, args: Any, kwargs: Any) -> torch.Tensor:
@@ -182,7 +207,15 @@ def within(call: "Recording | Sharing | None", executor: Any, args: Any, kwargs:
         CALL.reset(token)
 
 
-def by_parts(executor: Any, run: Run, chunks: int, features: Any, args: Any, kwargs: Any) -> torch.Tensor:
+def by_parts(
+    executor: Any,
+    run: Run,
+    chunks: int,
+    features: Any,
+    args: Any,
+    kwargs: Any,
+    listening: Listening | None = None,
+) -> torch.Tensor:
     """The call, with ``at_once`` pictures of the batch in the model at a time: (chunks * batch, C, h, w), as
     one call gives it. ``features``: the references', empty without references, None where nothing is shared
     at this noise level.
@@ -205,7 +238,9 @@ def by_parts(executor: Any, run: Run, chunks: int, features: Any, args: Any, kwa
         run = replace(run, weights=(1.0,), mean_weights=(1.0,), logits=((None, None),))
     while left:
         pictures, left = left[: run.options.at_once], left[run.options.at_once :]
-        sharing = None if features is None else Sharing(run, chunks, len(pictures), features, pictures)
+        sharing = (
+            None if features is None else Sharing(run, chunks, len(pictures), features, pictures, listening)
+        )
         draw(sharing, pictures)
     return out.flatten(0, 1)
 

@@ -87,3 +87,29 @@ def invert(
     noised = guider.sample(torch.zeros_like(latent), latent, comfy.samplers.KSAMPLER(sample), sigmas)
     # The sampler may run on another device than where the host keeps what passes between nodes.
     return Trajectory(sigmas, trajectories[0][:, 0].to(noised.device)), noised
+
+
+def rebuilt(
+    model: Model,
+    noised: torch.Tensor,
+    sigmas: torch.Tensor,
+    positive: Conditioning,
+    negative: Conditioning,
+    cfg: float,
+) -> torch.Tensor:
+    """The picture (1, C, h, w) that DDIM draws from ``noised``, what `invert` gave out, down the noise levels
+    ``sigmas`` of its trajectory: one model call for each, as KSampler (Advanced) without added noise.
+    """
+    falling = sigmas.flip(0).clone()
+    falling[-1] = 0.0
+    progress = ProgressBar(len(falling) - 1)
+
+    def on_step(step: int, denoised: torch.Tensor, x: torch.Tensor, steps: int) -> None:
+        progress.update_absolute(step + 1, steps)
+
+    guider = comfy.samplers.CFGGuider(without_style(model))
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    # In sigma space Euler's step is DDIM's. The host's "ddim" sets torch's seed besides.
+    sampler = comfy.samplers.sampler_object("euler")
+    return guider.sample(torch.zeros_like(noised), noised, sampler, falling, callback=on_step)

@@ -1,7 +1,7 @@
 """What the patched layers do in a model call: self-attention, and group normalization where it is shared."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -97,7 +97,32 @@ def with_references(
     ]
     if options.share.everyone:
         return shared_by_all(q, k, v, parts, extra["n_heads"], options.share.strength)
-    return shared_attention(q, k, v, parts, extra["n_heads"])
+    shares: list[torch.Tensor] | None = None if call.listening is None else []
+    out = shared_attention(q, k, v, parts, extra["n_heads"], shares)
+    note_shares(call, layer, call.pictures or range(call.rows), shares, extra)
+    return out
+
+
+def note_shares(
+    call: Sharing,
+    layer: Layer,
+    pictures: Sequence[int],
+    shares: list[torch.Tensor] | None,
+    extra: dict[str, Any],
+) -> None:
+    """Keep each chunk's ``shares`` (rows, N), rows being of ``pictures``, for the run's attention maps. Not
+    where rows or tokens are others than the pictures' own, as in tiles.
+    """
+    if call.listening is None or shares is None:
+        return
+    h, w = extra["activations_shape"][-2:]
+    maps, sigma = call.listening.maps, call.listening.sigma
+    for chunk in call.listening.chunks:
+        if shares[chunk].shape == (len(pictures), h * w):
+            seen = shares[chunk].view(-1, h, w)
+            with outliving():
+                maps.buffer(sigma, layer.block, seen)
+            maps.add(sigma, layer.block, pictures, seen)
 
 
 def normalized(
@@ -192,7 +217,9 @@ def with_the_first(
             [Part(k_first, v_first, shift, options.share.scale)]
             for k_first, v_first in zip(k[:, :first].flatten(1, 2), v[:, :first].flatten(1, 2), strict=True)
         ]
-        out[:, first:] = shared_attention(q[:, first:], k[:, first:], v[:, first:], parts, heads)
+        shares: list[torch.Tensor] | None = None if call.listening is None else []
+        out[:, first:] = shared_attention(q[:, first:], k[:, first:], v[:, first:], parts, heads, shares)
+        note_shares(call, layer, range(1, call.rows), shares, extra)
     return out
 
 

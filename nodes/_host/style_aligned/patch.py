@@ -7,7 +7,8 @@ All of it is hooks of the host on the clone; no module is touched:
   same with any sampler, and with cond and uncond together or apart;
 - attn1 replacements (`layers`) share attention on projected tensors. Their keys are 2-tuples, so that
   PAG and SAG keep their places;
-- object patches share group norms, where that is asked for. The host undoes them with the clone.
+- object patches share group norms, where that is asked for. The host undoes them with the clone;
+- an OUTER_SAMPLE wrapper shows the whole batch in the host's previews (`previews`).
 """
 
 import logging
@@ -20,9 +21,11 @@ from comfy.patcher_extension import WrappersMP
 from comfy.sampler_helpers import convert_cond
 from comfy.samplers import encode_model_conds
 
+from ....zsamb_core.style_aligned.attention_maps import AttentionMaps, AttentionRecord
 from ....zsamb_core.style_aligned.options import StyleOptions
 from ....zsamb_core.style_aligned.reference import Reference, normalised_weights
 from ..batch_part import PICTURES, numbered, rows_of
+from ..previews import preview_the_batch
 from ..sampling_run import follow_runs
 from ..sdxl import attention_blocks, context_width, require_additive_noise, require_sdxl
 from ..types import Model
@@ -30,6 +33,8 @@ from .call import RUN, STYLE_IMAGES, Run, apply_with_references
 from .layers import attend, group_norms, shared_group_norm
 
 OPTIONS = "zsamb_style_options"
+PREVIEWS = "zsamb_previews"
+RECORD = "zsamb_attention_record"
 NODE = "SharedAttention Patch"
 
 
@@ -52,6 +57,7 @@ def with_style(model: Model, node: str, **changes: Any) -> Model:
         for name, number in blocks:
             clone.set_model_attn1_replace(attend, name, number)
         follow_runs(clone, node)
+        clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PREVIEWS, preview_the_batch)
         clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, OPTIONS, sample_in_style)
         clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, OPTIONS, count_references)
         clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, OPTIONS, apply_with_references)
@@ -99,6 +105,14 @@ def refuse_foreign_attention(transformer_options: dict, blocks: Any, node: str, 
         logging.info(f"{node}: the layer {clash[0]} belongs to another node and does not share attention.")
 
 
+def with_record(model: Model, record: AttentionRecord) -> Model:
+    """A clone of ``model`` whose runs keep in ``record`` where pictures look at the reference."""
+    clone = model.clone()
+    options = clone.model_options["transformer_options"]
+    clone.model_options["transformer_options"] = {**options, RECORD: record}
+    return clone
+
+
 def without_style(model: Model) -> Model:
     """A clone of ``model`` whose style options are switched off, and that sees no style images."""
     clone = model.clone()
@@ -122,13 +136,19 @@ def sample_in_style(
     if not options.active:
         return executor(noise, latent_image, *args, **kwargs)
     run = prepare_run(model, options, transformer_options, noise)
+    record: AttentionRecord | None = transformer_options.get(RECORD)
+    if record is not None:
+        run = replace(run, maps=AttentionMaps(run.batch))
     tell(run, transformer_options.get(PICTURES))
     # The guider's model options are this run's own copy; the host puts the originals back afterwards.
     guider.model_options["transformer_options"] = {**transformer_options, RUN: run}
     try:
-        return executor(noise, latent_image, *args, **kwargs)
+        drawn = executor(noise, latent_image, *args, **kwargs)
     finally:
         run.bank.clear()
+    if record is not None and run.maps is not None:
+        record.keep(drawn, run.maps)
+    return drawn
 
 
 def prepare_run(model: Model, options: StyleOptions, transformer_options: dict, noise: torch.Tensor) -> Run:

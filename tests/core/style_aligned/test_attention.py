@@ -70,6 +70,44 @@ def several_parts():
     ]
 
 
+def mass_on_references(q, k, parts):
+    """(N,) of one target: the softmax's mass on all references' tokens, head by head, and their mean."""
+    masses = []
+    for h in range(HEADS):
+        s = slice(h * WIDTH, (h + 1) * WIDTH)
+        logits = [q[:, s] @ k[:, s].T / math.sqrt(WIDTH)]
+        for keys, shift, scale in parts:
+            logits.append(q[:, s] @ keys[:, s].T * scale / math.sqrt(WIDTH) + shift)
+        masses.append(torch.softmax(torch.cat(logits, -1), -1)[:, len(k) :].sum(-1))
+    return torch.stack(masses).mean(0)
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+def test_shares_are_the_softmax_s_mass_on_the_references(monkeypatch, kernel):
+    """With a shift for each query and minus infinity in it; and where no kernel gives the log-sum-exp."""
+    if not kernel:
+        monkeypatch.setattr("zsamb_core.style_aligned.attention.kernel_for", lambda *_: None)
+    q, k, v = (rows(2, 3, 10, seed=s) for s in (1, 2, 3))
+    alone = [Part(rows(5, seed=11), rows(5, seed=12), -math.inf)]
+    groups, shares = [several_parts(), alone], []
+    out = shared_attention(q, k, v, groups, HEADS, shares)
+    assert torch.equal(out, shared_attention(q, k, v, groups, HEADS))
+    assert [x.shape for x in shares] == [(3, 10), (3, 10)]
+    for g, parts in enumerate(groups):
+        for b in range(3):
+            explicit = [
+                (
+                    p.k,
+                    p.shift[b % len(p.shift)][:, None] if isinstance(p.shift, torch.Tensor) else p.shift,
+                    p.scale,
+                )
+                for p in parts
+            ]
+            expected = mass_on_references(q[g, b], k[g, b], explicit)
+            torch.testing.assert_close(shares[g][b].double(), expected, rtol=0, atol=1e-6)
+    assert 0.05 < float(shares[0].min()) < float(shares[0].max()) < 1 and not shares[1].any()
+
+
 def test_any_number_of_references_is_one_softmax_over_all_of_them():
     q, k, v = (rows(1, 3, 10, seed=s) for s in (1, 2, 3))
     parts = several_parts()

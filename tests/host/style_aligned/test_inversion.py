@@ -181,3 +181,69 @@ def test_refinement_counts_its_calls(demo, star, monkeypatch):
     monkeypatch.setattr(inversion, "ProgressBar", Listening)
     demo.invert(star, steps=3, refinements=2)
     assert moves == [(i, 6) for i in range(1, 7)]
+
+
+def shown_beside(demo, star, monkeypatch, steps=6, cfg=2.0, refinements=0):
+    """DDIM Invert with vae: its output, and the sheet that it shows."""
+    node = demo.pack.nodes.references
+    sheets = []
+    monkeypatch.setattr(node.ui, "PreviewImage", lambda image: sheets.append(image))
+    latent = {"samples": demo.vae.encode(star)}
+    settings = {"steps": steps, "cfg": cfg, "refinements": refinements, "scheduler": "simple"}
+    prompts = {"positive": demo.encode("a star"), "negative": demo.encode("")}
+    out = node.DDIMInvert.execute(demo.model, latent, **prompts, **settings, vae=demo.vae)
+    return out.result, sheets
+
+
+@pytest.mark.parametrize("refinements", [0, 1])
+def test_with_vae_it_shows_what_ksampler_advanced_gets_back(demo, star, monkeypatch, caplog, refinements):
+    """Beside the picture, bit for bit, and with the distance; what comes out of the node is the same."""
+    caplog.set_level("INFO")
+    (reference, latent), (sheet,) = shown_beside(demo, star, monkeypatch, refinements=refinements)
+    plain, plain_latent = demo.invert(star, "a star", steps=6, cfg=2.0, refinements=refinements)
+    assert torch.equal(latent["samples"], plain_latent["samples"])
+    paths = [r.references[0].trajectory for r in (reference, plain)]
+    assert torch.equal(paths[0].points, paths[1].points) and torch.equal(paths[0].sigmas, paths[1].sigmas)
+    picture = demo.vae.decode(demo.vae.encode(star))[0]
+    back = demo.vae.decode(regenerate(demo, latent, "a star", 6, 2.0))[0]
+    expected = demo.pack.nodes.references.comparison(picture, back)
+    assert torch.allclose(sheet[0], expected, atol=1e-5)
+    said = f"PSNR {psnr(picture.clamp(0, 1), back.clamp(0, 1)):.1f} dB to the picture"
+    assert said in caplog.text
+
+
+def test_without_vae_no_call_is_made_for_show(demo, star, monkeypatch):
+    """An old workflow's inversion takes as long as it did, and shows nothing."""
+
+    def never(*_):
+        raise AssertionError("sampled back without vae")
+
+    monkeypatch.setattr(demo.pack.nodes.references, "rebuilt", never)
+    node = demo.pack.nodes.references.DDIMInvert
+    latent = {"samples": demo.vae.encode(star)}
+    assert node.execute(demo.model, latent, demo.encode("a star"), demo.encode(""), 2, 1.0).ui is None
+
+
+def test_the_picture_stands_to_the_left_of_what_came_back(pack):
+    """Each as it is; the rest is white paper with black and gray letters, which are no pure colors."""
+    picture, back = torch.zeros(40, 60, 3), torch.zeros(40, 60, 3)
+    picture[..., 0], back[..., 2] = 1, 1
+    sheet = pack.nodes.references.comparison(picture, back)
+    ys, xs = torch.where((sheet == picture[0, 0]).all(-1))
+    right_ys, right_xs = torch.where((sheet == back[0, 0]).all(-1))
+    assert len(xs) == len(right_xs) == 40 * 60
+    assert xs.max() < right_xs.min() and ys.min() == right_ys.min() and ys.max() == right_ys.max()
+
+
+def test_large_pictures_are_shown_smaller(pack):
+    comparison = pack.nodes.references.comparison
+    large, small = torch.rand(700, 1400, 3), torch.rand(64, 128, 3)
+    assert 2 * 512 < comparison(large, large).shape[1] < 2 * 512 + 200
+    assert 2 * 128 < comparison(small, small).shape[1] < 2 * 128 + 100
+
+
+def test_a_perfect_return_has_no_bound(pack):
+    core = pack.zsamb_core.style_aligned.inversion
+    one = torch.rand(4, 4, 3)
+    assert core.psnr(one, one) == float("inf")
+    assert core.psnr(torch.zeros(4), torch.full((4,), 0.1)) == pytest.approx(20.0)

@@ -6,7 +6,14 @@ from comfy_api.latest import io
 
 from ..zsamb_core.finite import require_numbers
 from ..zsamb_core.layers import Layer, left_alone, parse_blocks
-from ..zsamb_core.style_aligned.options import PRESETS, AdaIN, Share, authors_preset
+from ..zsamb_core.style_aligned.options import (
+    GROUP_NORMS,
+    PRESETS,
+    AdaIN,
+    Share,
+    authors_preset,
+    shares_group_norms,
+)
 from ..zsamb_core.style_aligned.reference import StyleReference
 from ._common import (
     AUTO,
@@ -117,14 +124,19 @@ class SharedAttention(io.ComfyNode):
                 ),
                 START,
                 END,
-                io.Boolean.Input(
-                    "share_group_norm",
-                    default=False,
-                    advanced=True,
-                    tooltip=(
-                        "Group norms use the statistics of picture and reference together. The authors have"
-                        " it off for SDXL prompts and on in their notebook for a reference picture."
+                # It was a switch: links from BOOLEAN outputs still fit, and prompts with true or false.
+                io.MultiType.Input(
+                    io.Combo.Input(
+                        "share_group_norm",
+                        options=list(GROUP_NORMS),
+                        default=AUTO,
+                        tooltip=(
+                            "Group norms use the statistics of picture and reference together, which aligns"
+                            " more. auto: on with a reference, off from prompts alone, as the authors have"
+                            " it."
+                        ),
                     ),
+                    [io.Boolean],
                 ),
                 io.Boolean.Input(
                     "control_first",
@@ -165,7 +177,7 @@ class SharedAttention(io.ComfyNode):
         only_self_level: float = 0.0,
         start_percent: float = 0.0,
         end_percent: float = 1.0,
-        share_group_norm: bool = False,
+        share_group_norm: str | bool = False,  # likewise
         reference: StyleReference | None = None,
         control_first: bool = False,
         pictures_at_once: int = 0,
@@ -180,6 +192,8 @@ class SharedAttention(io.ComfyNode):
                 f"{node}: pictures_at_once is {pictures_at_once} and share is {EVERYONE}, whose pictures must"
                 f" all be in the model together. Set pictures_at_once to 0, or share to {REFERENCE}."
             )
+        with naming(node):
+            group_norm = shares_group_norms(share_group_norm, reference is not None)
         chosen = authors_preset(reference is not None) if preset == AUTO else preset
         shift, scale = PRESETS.get(chosen, (score_shift, score_scale))
         layers = sharing_layers(model, node, blocks, only_self_level)
@@ -209,11 +223,22 @@ class SharedAttention(io.ComfyNode):
                 layers=layers,
                 start=start_percent,
                 end=end_percent,
-                group_norm=share_group_norm,
+                group_norm=group_norm,
                 control_first=control_first,
                 at_once=pictures_at_once,
             )
         )
+
+    @classmethod
+    def validate_inputs(cls, share_group_norm: str | bool | None = None) -> bool | str:
+        """In place of the host's look into the list, which has no true and false."""
+        if share_group_norm is None:  # comes by a link, and is looked at when it is there
+            return True
+        try:
+            shares_group_norms(share_group_norm, False)
+        except ValueError as error:
+            return str(error)
+        return True
 
 
 def sharing_layers(model: Model, node: str, blocks: str, only_self_level: float) -> frozenset[Layer] | None:

@@ -109,8 +109,12 @@ def _shown(values: dict, key: str) -> str:
 
 
 def widgets(inputs: dict[str, dict]) -> list[str]:
-    """The inputs that have a widget, in order."""
-    return [n for n, entry in inputs.items() if entry["type"] in WIDGETS and not entry.get("forceInput")]
+    """The inputs that have a widget, in order. Of an input of several types the first is the widget's."""
+    return [
+        n
+        for n, entry in inputs.items()
+        if entry["type"].split(",")[0] in WIDGETS and not entry.get("forceInput")
+    ]
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 from ..layers import Layer
+from ..messages import quoted
 from .reference import StyleReference
 
 # (score shift, score scale) as StyleAligned's authors set them, by picture.
@@ -19,6 +20,21 @@ def authors_preset(reference: bool) -> str:
     a ControlNet or without.
     """
     return "normal" if reference else "none"
+
+
+GROUP_NORMS = ("auto", "on", "off")
+
+
+def shares_group_norms(choice: str | bool, reference: bool) -> bool:
+    """What a choice of GROUP_NORMS means, with a ``reference`` or without. auto is as the authors have it: on
+    in their notebook for a picture from outside, off in those for sets from prompts alone. True and False are
+    on and off. Raises ValueError for anything else.
+    """
+    if isinstance(choice, bool):
+        return choice
+    if choice not in GROUP_NORMS:
+        raise ValueError(f"share_group_norm is {quoted(choice)}, expected {', '.join(GROUP_NORMS)}.")
+    return reference if choice == "auto" else choice == "on"
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from ..zsamb_core.finite import require_finite, require_numbers
 from ..zsamb_core.instantstyle.adapter_file import EXTENSIONS, Adapter, open_adapter
 from ..zsamb_core.instantstyle.blocks import PRESETS, chosen_weights, parse_weights
 from ..zsamb_core.instantstyle.content import subtract
-from ..zsamb_core.instantstyle.schedule import Window, parse_curve
 from ..zsamb_core.instantstyle.style_embeds import StyleEmbeds, refuse_pairing, wanted
 from ..zsamb_core.instantstyle.style_images import project_images
 from ..zsamb_core.layers import SDXL_BLOCKS, block_name
 from ..zsamb_core.numbers import comma_note
+from ..zsamb_core.schedule import Window, parse_curve
 from ._common import (
     BLOCK_WEIGHTS,
     CATEGORY,

@@ -2,6 +2,8 @@
 
 import re
 
+from .messages import quoted
+
 # A comma between digits with no blank behind it: a separator, or a decimal comma.
 # Three and more of them in a row are a list.
 _GLUED = re.compile(r"(?<![\d.])(?<!\d,)(\d+),(\d+)(?![\d.]|,\d)")
@@ -16,6 +18,26 @@ def read_numbers(text: str) -> list[float]:
         except ValueError as error:
             raise ValueError(f"{word!r} is not a number") from error
     return row
+
+
+def read_factors(text: str, name: str, most: float, meant: str) -> tuple[float, ...]:
+    """The numbers in ``text`` of the input ``name``, none where it is empty. Raises ValueError for what is
+    not from 0 to ``most``, with what is ``meant``, and as `words` does.
+    """
+    try:
+        found = words(text)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    numbers = []
+    for word in found:
+        try:
+            number = float(word)
+        except ValueError:
+            number = float("nan")
+        if not 0 <= number <= most:
+            raise ValueError(f"{name}: {quoted(word)} is not a number from 0 to {most:g}. Write {meant}")
+        numbers.append(number)
+    return tuple(numbers)
 
 
 def words(text: str) -> list[str]:

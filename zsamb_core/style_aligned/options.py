@@ -74,6 +74,8 @@ class StyleOptions:
     Without a reference the first image of the batch is the reference. ``layers`` None means all; ``start``
     and ``end`` are parts of the schedule, 0 to 1. ``control_first``: ControlNets act on that first image too;
     as published they do not. ``at_once``: so many images of a batch go through the model together, 0 for all.
+    ``curve``: factors on the share's strength at even distances from ``start`` to ``end``; ``by_picture``:
+    more of them, one for each image of the batch or one for all.
     """
 
     share: Share | None = None
@@ -85,13 +87,18 @@ class StyleOptions:
     group_norm: bool = False
     control_first: bool = False
     at_once: int = 0
+    curve: tuple[float, ...] = (1.0,)
+    by_picture: tuple[float, ...] = (1.0,)
 
-    def resolved(self) -> "StyleOptions":
-        """With the default AdaIN filled in, and parts that do nothing dropped."""
-        share = self.share if self.share is not None and self.share.strength > 0 else None
+    def resolved(self, factor: float = 1.0) -> "StyleOptions":
+        """With ``factor`` on the share's strength, the default AdaIN filled in, and parts that do nothing
+        dropped.
+        """
+        strength = self.share.strength * factor if self.share is not None else 0.0
+        share = replace(self.share, strength=strength) if self.share is not None and strength > 0 else None
         adain = self.adain
         if adain is None and self.share is not None and not self.share.everyone:
-            adain = AdaIN(strength=self.share.strength)
+            adain = AdaIN(strength=strength)
         adain = adain if adain is not None and adain.active else None
         if self.layers is not None and not self.layers:
             share = adain = None
@@ -99,5 +106,5 @@ class StyleOptions:
 
     @property
     def active(self) -> bool:
-        resolved = self.resolved()
+        resolved = self.resolved(max(self.curve) * max(self.by_picture))
         return resolved.share is not None or resolved.adain is not None

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..numbers import words
+from .numbers import read_factors
 
 
 @dataclass(frozen=True)
@@ -32,25 +32,12 @@ class Window:
         return self.curve[i] + (place - i) * (self.curve[i + 1] - self.curve[i])
 
 
-def parse_curve(text: str) -> tuple[float, ...]:
-    """Numbers between commas or spaces; nothing is 1. Raises ValueError for anything else."""
-    try:
-        factors = words(text)
-    except ValueError as error:
-        raise ValueError(f"weight_curve: {error}") from error
-    numbers = []
-    for word in factors:
-        try:
-            number = float(word)
-        except ValueError:
-            number = float("nan")
-        if not 0 <= number <= 10:
-            raise ValueError(
-                f"weight_curve: {word!r} is not a number from 0 to 10. Write factors on the weight at even"
-                " distances, for example 0, 1, 1, 0.5"
-            )
-        numbers.append(number)
-    return tuple(numbers) or (1.0,)
+def parse_curve(text: str, name: str = "weight_curve", most: float = 10.0) -> tuple[float, ...]:
+    """Factors of the input ``name``: numbers between commas or spaces, 0 to ``most``; nothing is 1. Raises
+    ValueError for anything else.
+    """
+    meant = f"factors on the {name.partition('_')[0]} at even distances, for example 0, 1, 1, 0.5"
+    return read_factors(text, name, most, meant) or (1.0,)
 
 
 def percent_at(sigma: float, percent_to_sigma: Callable[[float], float]) -> float:

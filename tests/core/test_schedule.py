@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from zsamb_core.instantstyle.schedule import Window, parse_curve, percent_at
+from zsamb_core.schedule import Window, parse_curve, percent_at
 
 
 def geometric(percent):

@@ -13,7 +13,7 @@ FILE = Path(__file__).resolve().parents[2] / "tests" / "live" / "object_info.jso
 # Tooltips and looks are left out: no workflow depends on them.
 KEPT = ("default", "min", "max", "step", "options", "multiline", "forceInput", "control_after_generate")
 # Combos that list files. The lists are the user's, so their options are not the pack's promise.
-FILE_INPUTS = ("file", "name")
+FILE_INPUTS = ("file", "name", "encoder")
 # Lists of the host, which grow with it.
 HOST_INPUTS = ("sampler_name", "scheduler")
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")

@@ -52,6 +52,8 @@ BESIDE_THEM = {
     "ZSAMB_LoadStyleEmbeds",
     "ZSAMB_SaveStyleAdapter",
     "ZSAMB_PromptSetPart",
+    "ZSAMB_ConditioningSet",
+    "ZSAMB_LoadIPAdapterAndEncoder",
     "ZSAMB_ContactSheet",
 }
 NODES = IN_WORKFLOWS | BESIDE_THEM

@@ -13,8 +13,8 @@ from ..zsamb_core.instantstyle.content import subtract
 from ..zsamb_core.instantstyle.style_embeds import StyleEmbeds, refuse_pairing, wanted
 from ..zsamb_core.instantstyle.style_images import project_images
 from ..zsamb_core.layers import SDXL_BLOCKS, block_name
-from ..zsamb_core.numbers import comma_note
-from ..zsamb_core.schedule import Window, parse_curve
+from ..zsamb_core.numbers import comma_note, parse_curve
+from ..zsamb_core.schedule import Window
 from ._common import (
     BLOCK_WEIGHTS,
     CATEGORY,

@@ -6,8 +6,7 @@ from comfy_api.latest import io
 
 from ..zsamb_core.finite import require_numbers
 from ..zsamb_core.layers import Layer, left_alone, parse_blocks
-from ..zsamb_core.numbers import comma_note, read_factors
-from ..zsamb_core.schedule import parse_curve
+from ..zsamb_core.numbers import comma_note, parse_curve, read_factors
 from ..zsamb_core.style_aligned.options import (
     GROUP_NORMS,
     PRESETS,

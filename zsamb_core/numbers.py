@@ -2,8 +2,6 @@
 
 import re
 
-from .messages import quoted
-
 # A comma between digits with no blank behind it: a separator, or a decimal comma.
 # Three and more of them in a row are a list.
 _GLUED = re.compile(r"(?<![\d.])(?<!\d,)(\d+),(\d+)(?![\d.]|,\d)")
@@ -35,9 +33,17 @@ def read_factors(text: str, name: str, most: float, meant: str) -> tuple[float, 
         except ValueError:
             number = float("nan")
         if not 0 <= number <= most:
-            raise ValueError(f"{name}: {quoted(word)} is not a number from 0 to {most:g}. Write {meant}")
+            raise ValueError(f"{name}: {word!r} is not a number from 0 to {most:g}. Write {meant}")
         numbers.append(number)
     return tuple(numbers)
+
+
+def parse_curve(text: str, name: str = "weight_curve", most: float = 10.0) -> tuple[float, ...]:
+    """Factors of the input ``name``: numbers between commas or spaces, 0 to ``most``; nothing is 1. Raises
+    ValueError for anything else.
+    """
+    meant = f"factors on the {name.partition('_')[0]} at even distances, for example 0, 1, 1, 0.5"
+    return read_factors(text, name, most, meant) or (1.0,)
 
 
 def words(text: str) -> list[str]:

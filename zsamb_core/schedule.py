@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .numbers import read_factors
-
 
 @dataclass(frozen=True)
 class Window:
@@ -30,14 +28,6 @@ class Window:
         place = min(max(part, 0.0), 1.0) * (len(self.curve) - 1)
         i = min(int(place), len(self.curve) - 2)
         return self.curve[i] + (place - i) * (self.curve[i + 1] - self.curve[i])
-
-
-def parse_curve(text: str, name: str = "weight_curve", most: float = 10.0) -> tuple[float, ...]:
-    """Factors of the input ``name``: numbers between commas or spaces, 0 to ``most``; nothing is 1. Raises
-    ValueError for anything else.
-    """
-    meant = f"factors on the {name.partition('_')[0]} at even distances, for example 0, 1, 1, 0.5"
-    return read_factors(text, name, most, meant) or (1.0,)
 
 
 def percent_at(sigma: float, percent_to_sigma: Callable[[float], float]) -> float:

@@ -5,6 +5,7 @@ from typing_extensions import override
 
 from .nodes import (
     adapter_export,
+    adapter_loaders,
     attention_picture,
     blend,
     contact_sheet,
@@ -32,6 +33,7 @@ class ZSambExtension(ComfyExtension):
             *style_aligned.NODES,
             *references.NODES,
             *reference_files.NODES,
+            *adapter_loaders.NODES,
             *ip_adapter.NODES,
             *style_embeds.NODES,
             *adapter_export.NODES,

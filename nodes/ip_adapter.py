@@ -2,99 +2,37 @@
 
 import logging
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..zsamb_core.finite import require_finite, require_numbers
-from ..zsamb_core.instantstyle.adapter_file import EXTENSIONS, Adapter, open_adapter
+from ..zsamb_core.instantstyle.adapter_file import Adapter
 from ..zsamb_core.instantstyle.blocks import PRESETS, chosen_weights, parse_weights
 from ..zsamb_core.instantstyle.content import subtract
-from ..zsamb_core.instantstyle.schedule import Window, parse_curve
 from ..zsamb_core.instantstyle.style_embeds import StyleEmbeds, refuse_pairing, wanted
 from ..zsamb_core.instantstyle.style_images import project_images
 from ..zsamb_core.layers import SDXL_BLOCKS, block_name
-from ..zsamb_core.numbers import comma_note
+from ..zsamb_core.numbers import comma_note, parse_curve
+from ..zsamb_core.schedule import Window
 from ._common import (
     BLOCK_WEIGHTS,
     CATEGORY,
     CROP,
     END,
-    IP_ADAPTERS,
     START,
     STYLE_ADAPTER,
     STYLE_EMBEDS,
     check_window,
-    fingerprint_of,
     naming,
 )
-from ._host.demo_model import demo_adapter
-from ._host.folders import files, find, register
 from ._host.instantstyle.style_images import NODE, as_hooks, with_images
 from ._host.instantstyle.text_space import content_of_text
 from ._host.instantstyle.vision import encode_images, encoder_of
 from ._host.sdxl import cross_attention
 from ._host.types import Clip, ClipVision, Image, Mask, Model
 
-DEMO = "demo IP-Adapter"
-register(IP_ADAPTERS, EXTENSIONS, saved=True)
 ROLES = {("input", 8): " Layout.", ("output", 0): " Content, by B-LoRA.", ("output", 1): " Style."}
-
-
-class LoadIPAdapter(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="ZSAMB_LoadIPAdapter",
-            display_name="Load IP-Adapter",
-            category=CATEGORY,
-            description=(
-                "An IP-Adapter for SDXL or SD1.5, base or plus, whatever its name. Tells which image encoder"
-                " it is made for. Its weights are read when they are used, and only those that are."
-            ),
-            search_aliases=["IPAdapter", "IPAdapter model loader", "InstantStyle", "Z-SAMB"],
-            inputs=[
-                io.Combo.Input(
-                    "file",
-                    options=[*files(IP_ADAPTERS), DEMO],
-                    tooltip=(
-                        "A file in models/ipadapter, for example ip-adapter_sdxl_vit-h.safetensors from"
-                        " h94/IP-Adapter on Hugging Face (folder sdxl_models). Or the demo model's own."
-                    ),
-                )
-            ],
-            outputs=[
-                STYLE_ADAPTER.Output(display_name="adapter"),
-                io.String.Output(
-                    display_name="about", tooltip="What the file is, and the image encoder it is made for."
-                ),
-            ],
-        )
-
-    @classmethod
-    def execute(cls, file: str) -> io.NodeOutput:
-        node = "Load IP-Adapter"
-        with naming(node):
-            adapter = open_adapter(path_of(file, node))
-        return io.NodeOutput(adapter, about(adapter))
-
-    @classmethod
-    def fingerprint_inputs(cls, file: str) -> Any:
-        return fingerprint_of(path_of, file, "Load IP-Adapter")
-
-
-def path_of(file: str, node: str) -> Path:
-    """Raises ValueError that says where it was looked for."""
-    return demo_adapter(node) if file == DEMO else find(IP_ADAPTERS, file, node)
-
-
-def about(adapter: Adapter) -> str:
-    projector = adapter.projector
-    return (
-        f"{adapter.path.name}: {projector.kind} adapter, {projector.tokens} tokens of {projector.width},"
-        f" {len(adapter.layers)} attention layers. Made for {wanted(projector)}."
-    )
 
 
 class BlockWeights(io.ComfyNode):
@@ -359,4 +297,4 @@ def check_mask(mask: Mask | None) -> None:
         require_finite(mask, "the mask input")
 
 
-NODES = [LoadIPAdapter, StyleBlockIPAdapter, BlockWeights]
+NODES = [StyleBlockIPAdapter, BlockWeights]

@@ -1,12 +1,18 @@
 """Many prompts as the rows of one conditioning, one per picture of a batch."""
 
+from typing import Any
+
 from comfy_api.latest import io
 
 from ..zsamb_core.prompts import prompt_lines
-from ._common import CATEGORY
+from ._common import CATEGORY, naming, place
 from ._host.batch_part import part_of_prompts
 from ._host.conditioning import encode_rows
+from ._host.conditioning_set import joined
 from ._host.types import Clip, Conditioning, Latent
+
+SET = "Conditioning Set"
+MOST = 16  # inputs; a set is one too
 
 
 class PromptSet(io.ComfyNode):
@@ -87,4 +93,76 @@ class PromptSetPart(io.ComfyNode):
         return io.NodeOutput(part_of_prompts(conditioning, latent, "Prompt Set Part"))
 
 
-NODES = [PromptSet, PromptSetPart]
+class ConditioningSet(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        socket = io.Conditioning.Input(
+            "conditioning",
+            tooltip="One picture's prompt, encoded by any node; or a Prompt Set, for several pictures.",
+        )
+        template = io.Autogrow.TemplatePrefix(socket, prefix=socket.id, min=1, max=MOST)
+        return io.Schema(
+            node_id="ZSAMB_ConditioningSet",
+            display_name=SET,
+            category=CATEGORY,
+            description=(
+                "Prompts that other nodes have encoded, as the rows of one conditioning: one for each picture"
+                " of the batch, as Prompt Set makes it of text. For weighting encoders, schedules and"
+                " regions."
+            ),
+            search_aliases=[
+                "batch conditioning",
+                "multiple prompts",
+                "regional prompts",
+                "prompt weighting",
+                "prompt control",
+                "Prompt Set",
+                "Z-SAMB",
+            ],
+            inputs=[
+                io.Autogrow.Input(
+                    "conditionings",
+                    template=template,
+                    optional=True,
+                    tooltip=(
+                        "The pictures' conditionings, in order. Another input appears with each that is"
+                        " connected."
+                    ),
+                ),
+                io.Clip.Input(
+                    "clip",
+                    optional=True,
+                    tooltip=(
+                        "For prompts of different lengths: shorter ones are filled up with its empty pieces,"
+                        " as Prompt Set does. Left open: all are repeated to a common length."
+                    ),
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="conditioning", tooltip="One row per picture. For the sampler's positive."
+                ),
+                io.Int.Output(
+                    display_name="batch_size", tooltip="The number of pictures. For Empty Latent Image."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, conditionings: Any = None, clip: Clip | None = None) -> io.NodeOutput:
+        connected = {n: c for n, c in sorted((conditionings or {}).items(), key=by_place) if c is not None}
+        with naming(SET):
+            if not connected:
+                raise ValueError(
+                    "conditionings has none, expected one at least. Connect a picture's conditioning to"
+                    " conditioning0."
+                )
+            made = joined(connected, None if clip is None else encode_rows(clip, [""])[0][0], SET)
+        return io.NodeOutput(made, len(made[0][0]))
+
+
+def by_place(item: tuple[str, Conditioning]) -> int:
+    return place(item[0])
+
+
+NODES = [PromptSet, PromptSetPart, ConditioningSet]

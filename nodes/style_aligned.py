@@ -6,7 +6,15 @@ from comfy_api.latest import io
 
 from ..zsamb_core.finite import require_numbers
 from ..zsamb_core.layers import Layer, left_alone, parse_blocks
-from ..zsamb_core.style_aligned.options import PRESETS, AdaIN, Share, authors_preset
+from ..zsamb_core.numbers import comma_note, parse_curve, read_factors
+from ..zsamb_core.style_aligned.options import (
+    GROUP_NORMS,
+    PRESETS,
+    AdaIN,
+    Share,
+    authors_preset,
+    shares_group_norms,
+)
 from ..zsamb_core.style_aligned.reference import StyleReference
 from ._common import (
     AUTO,
@@ -26,6 +34,7 @@ from ._host.sdxl import attention_layers, require_sdxl
 from ._host.style_aligned.patch import style_options, with_style
 from ._host.types import Model
 
+BY_PICTURE = "a factor on the strength for each picture, for example 1, 0.5, 0"
 REFERENCE, EVERYONE = "reference", "all pictures"
 MODEL = io.Model.Input(
     "model", tooltip="An SDXL model. The output is a patched clone; this one stays as it is."
@@ -117,14 +126,19 @@ class SharedAttention(io.ComfyNode):
                 ),
                 START,
                 END,
-                io.Boolean.Input(
-                    "share_group_norm",
-                    default=False,
-                    advanced=True,
-                    tooltip=(
-                        "Group norms use the statistics of picture and reference together. The authors have"
-                        " it off for SDXL prompts and on in their notebook for a reference picture."
+                # It was a switch: links from BOOLEAN outputs still fit, and prompts with true or false.
+                io.MultiType.Input(
+                    io.Combo.Input(
+                        "share_group_norm",
+                        options=list(GROUP_NORMS),
+                        default=AUTO,
+                        tooltip=(
+                            "Group norms use the statistics of picture and reference together, which aligns"
+                            " more. auto: on with a reference, off from prompts alone, as the authors have"
+                            " it."
+                        ),
                     ),
+                    [io.Boolean],
                 ),
                 io.Boolean.Input(
                     "control_first",
@@ -148,6 +162,26 @@ class SharedAttention(io.ComfyNode):
                         " memory and more time, and the set keeps its style. Not with share all pictures."
                     ),
                 ),
+                io.String.Input(
+                    "strength_by_picture",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip=(
+                        "Factors from 0 to 1 on the strength, one for each picture of the batch: 1, 0.5, 0"
+                        " leaves the third picture alone. Empty: 1 for all."
+                    ),
+                ),
+                io.String.Input(
+                    "strength_curve",
+                    default="1",
+                    optional=True,
+                    advanced=True,
+                    tooltip=(
+                        "Factors from 0 to 1 on the strength at even distances from start to end, joined by"
+                        " lines: 1, 0 falls, 0, 1 rises, 0, 1, 0 swells."
+                    ),
+                ),
             ],
             outputs=[io.Model.Output(display_name="model")],
         )
@@ -165,10 +199,12 @@ class SharedAttention(io.ComfyNode):
         only_self_level: float = 0.0,
         start_percent: float = 0.0,
         end_percent: float = 1.0,
-        share_group_norm: bool = False,
+        share_group_norm: str | bool = False,  # likewise
         reference: StyleReference | None = None,
         control_first: bool = False,
         pictures_at_once: int = 0,
+        strength_by_picture: str = "",
+        strength_curve: str = "1",
     ) -> io.NodeOutput:
         node = "SharedAttention Patch"
         require_sdxl(model, node)
@@ -180,6 +216,10 @@ class SharedAttention(io.ComfyNode):
                 f"{node}: pictures_at_once is {pictures_at_once} and share is {EVERYONE}, whose pictures must"
                 f" all be in the model together. Set pictures_at_once to 0, or share to {REFERENCE}."
             )
+        with naming(node):
+            by_picture = read_factors(strength_by_picture, "strength_by_picture", 1.0, BY_PICTURE)
+            curve = parse_curve(strength_curve, "strength_curve", 1.0)
+            group_norm = shares_group_norms(share_group_norm, reference is not None)
         chosen = authors_preset(reference is not None) if preset == AUTO else preset
         shift, scale = PRESETS.get(chosen, (score_shift, score_scale))
         layers = sharing_layers(model, node, blocks, only_self_level)
@@ -193,6 +233,7 @@ class SharedAttention(io.ComfyNode):
                 f"{node}: no reference is connected: "
                 + ("all pictures of the batch see each other." if everyone else "the first picture is it.")
             )
+        tell_factors(node, strength, strength_by_picture, by_picture, strength_curve, curve)
         tell_ignored(node, preset, score_shift, score_scale)
         if everyone and reference is None and preset not in (AUTO, "none"):
             logging.warning(f"{node}: preset {preset} does nothing with share {EVERYONE} and no reference.")
@@ -209,11 +250,45 @@ class SharedAttention(io.ComfyNode):
                 layers=layers,
                 start=start_percent,
                 end=end_percent,
-                group_norm=share_group_norm,
+                group_norm=group_norm,
                 control_first=control_first,
                 at_once=pictures_at_once,
+                curve=curve,
+                by_picture=by_picture or (1.0,),
             )
         )
+
+    @classmethod
+    def validate_inputs(cls, share_group_norm: str | bool | None = None) -> bool | str:
+        """In place of the host's look into the list, which has no true and false."""
+        if share_group_norm is None:  # comes by a link, and is looked at when it is there
+            return True
+        try:
+            shares_group_norms(share_group_norm, False)
+        except ValueError as error:
+            return str(error)
+        return True
+
+
+def tell_factors(
+    node: str,
+    strength: float,
+    by_picture: str,
+    factors: tuple[float, ...],
+    curve: str,
+    along: tuple[float, ...],
+) -> None:
+    """Log factors on the strength that may be read otherwise than they were meant, or do nothing."""
+    for name, text, numbers in (
+        ("strength_by_picture", by_picture, factors),
+        ("strength_curve", curve, along),
+    ):
+        if note := comma_note(text):
+            logging.warning(f"{node}: {name} {note}")
+        if strength and numbers and not any(numbers):
+            logging.warning(f"{node}: {name} is 0 throughout, and the patch is off.")
+        if not strength and set(numbers) - {1.0}:
+            logging.warning(f"{node}: strength is 0, so {name} does nothing.")
 
 
 def sharing_layers(model: Model, node: str, blocks: str, only_self_level: float) -> frozenset[Layer] | None:

@@ -18,6 +18,34 @@ def read_numbers(text: str) -> list[float]:
     return row
 
 
+def read_factors(text: str, name: str, most: float, meant: str) -> tuple[float, ...]:
+    """The numbers in ``text`` of the input ``name``, none where it is empty. Raises ValueError for what is
+    not from 0 to ``most``, with what is ``meant``, and as `words` does.
+    """
+    try:
+        found = words(text)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    numbers = []
+    for word in found:
+        try:
+            number = float(word)
+        except ValueError:
+            number = float("nan")
+        if not 0 <= number <= most:
+            raise ValueError(f"{name}: {word!r} is not a number from 0 to {most:g}. Write {meant}")
+        numbers.append(number)
+    return tuple(numbers)
+
+
+def parse_curve(text: str, name: str = "weight_curve", most: float = 10.0) -> tuple[float, ...]:
+    """Factors of the input ``name``: numbers between commas or spaces, 0 to ``most``; nothing is 1. Raises
+    ValueError for anything else.
+    """
+    meant = f"factors on the {name.partition('_')[0]} at even distances, for example 0, 1, 1, 0.5"
+    return read_factors(text, name, most, meant) or (1.0,)
+
+
 def words(text: str) -> list[str]:
     """What stands between commas or blanks. Raises ValueError for decimal commas that leave no other reading,
     such as ``0,05`` and ``0,5 1,5``.

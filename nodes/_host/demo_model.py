@@ -157,6 +157,11 @@ def demo_adapter(node: str) -> Path:
     return _weights("ip_adapter.safetensors", node)
 
 
+def demo_encoder(node: str) -> Path:
+    """The demo's CLIP pair, whose image tower is its image encoder. Raises as `load_demo_model`."""
+    return _weights("clip.safetensors", node)
+
+
 def load_demo_clip_vision() -> ClipVision:
     """CLIP_VISION: the image tower of the demo's CLIP pair. Raises as `load_demo_model`."""
     config = {

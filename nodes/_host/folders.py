@@ -29,12 +29,18 @@ def files(name: str) -> list[str]:
     return folder_paths.get_filename_list(name)
 
 
+def places(name: str) -> str:
+    """The folders of a folder type, as a message names them."""
+    return ", ".join(folder_paths.get_folder_paths(name))
+
+
 def find(name: str, file: str, node: str, example: str = "") -> Path:
     """Raises ValueError that lists where it was looked for. ``example``: what to get, and from where."""
     path = folder_paths.get_full_path(name, file)
     if path is None:
-        places = ", ".join(folder_paths.get_folder_paths(name))
-        message = f"{node}: the file {quoted(file)} was not found, expected it in one of {places}. {example}"
+        message = (
+            f"{node}: the file {quoted(file)} was not found, expected it in one of {places(name)}. {example}"
+        )
         raise ValueError(message.rstrip())
     return Path(path)
 

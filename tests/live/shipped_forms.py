@@ -38,8 +38,19 @@ def has(forms: list[dict[str, Any]], one: dict[str, Any]) -> bool:
 
 
 def bare(prompt: dict[str, Any]) -> dict[str, Any]:
-    """What the host runs of an API workflow."""
-    return {key: {"class_type": node["class_type"], "inputs": node["inputs"]} for key, node in prompt.items()}
+    """What the host runs of an API workflow. The page writes a switch of before in words."""
+    words = {"on": True, "off": False}
+
+    def value_of(name: str, value: Any) -> Any:
+        return words.get(value, value) if name == "share_group_norm" and isinstance(value, str) else value
+
+    return {
+        key: {
+            "class_type": node["class_type"],
+            "inputs": {name: value_of(name, value) for name, value in node["inputs"].items()},
+        }
+        for key, node in prompt.items()
+    }
 
 
 def shape(prompt: dict[str, Any]) -> str:

@@ -130,7 +130,7 @@ def test_translation_names_the_options_as_the_widgets_show_them(language, object
             continue
         node = object_info[key[1]]["input"]
         kind, *rest = {**node.get("required", {}), **node.get("optional", {})}.get(key[3], (None,))
-        for option in rest[0].get("options", []) if kind == "COMBO" else []:
+        for option in rest[0].get("options", []) if str(kind).split(",")[0] == "COMBO" else []:
             if re.search(rf"(?<!\w){re.escape(option)}[:,]", english[key]):
                 named += 1
                 if option not in texts[key]:

@@ -184,6 +184,13 @@ def test_a_prompt_that_fits_is_run(server):
     assert outcome(server, patched())["status_str"] == "success"
 
 
+@pytest.mark.parametrize("value", [True, False, "auto", "on", "off", ["0", 0], None])
+def test_group_norms_are_a_choice_now_and_were_a_switch(server, value):
+    """Also by a link from a node that gives true or false, and left out as in the first form."""
+    prompt = {"0": node("PrimitiveBoolean", value=True), **patched(share_group_norm=value)}
+    assert outcome(server, prompt)["status_str"] == "success"
+
+
 def test_an_input_that_the_node_does_not_have_is_left_out_by_the_host(server):
     """The host tells no node of it; what was meant keeps its value."""
     assert outcome(server, patched(strenght=0.5))["status_str"] == "success"
@@ -234,6 +241,11 @@ REFUSED = {
     "too large": (patched(strength=7), "value_bigger_than_max", "strength"),
     "too small": (patched(end_percent=-0.5), "value_smaller_than_min", "end_percent"),
     "no such option": (patched(preset="best"), "value_not_in_list", "preset: 'best' not in ['auto',"),
+    "no such choice of group norms": (
+        patched(share_group_norm="yes"),
+        "custom_validation_failed",
+        "share_group_norm is 'yes', expected auto, on, off",
+    ),
     "no such adapter": (
         shown("ZSAMB_LoadIPAdapter", file="x.safetensors"), "value_not_in_list", "file: 'x.safetensors'"
     ),

@@ -52,6 +52,8 @@ BESIDE_THEM = {
     "ZSAMB_LoadStyleEmbeds",
     "ZSAMB_SaveStyleAdapter",
     "ZSAMB_PromptSetPart",
+    "ZSAMB_ConditioningSet",
+    "ZSAMB_LoadIPAdapterAndEncoder",
     "ZSAMB_ContactSheet",
     "ZSAMB_RecordAttention",
     "ZSAMB_AttentionPicture",

@@ -13,7 +13,7 @@ FILE = Path(__file__).resolve().parents[2] / "tests" / "live" / "object_info.jso
 # Tooltips and looks are left out: no workflow depends on them.
 KEPT = ("default", "min", "max", "step", "options", "multiline", "forceInput", "control_after_generate")
 # Combos that list files. The lists are the user's, so their options are not the pack's promise.
-FILE_INPUTS = ("file", "name")
+FILE_INPUTS = ("file", "name", "encoder")
 # Lists of the host, which grow with it.
 HOST_INPUTS = ("sampler_name", "scheduler")
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
@@ -109,8 +109,12 @@ def _shown(values: dict, key: str) -> str:
 
 
 def widgets(inputs: dict[str, dict]) -> list[str]:
-    """The inputs that have a widget, in order."""
-    return [n for n, entry in inputs.items() if entry["type"] in WIDGETS and not entry.get("forceInput")]
+    """The inputs that have a widget, in order. Of an input of several types the first is the widget's."""
+    return [
+        n
+        for n, entry in inputs.items()
+        if entry["type"].split(",")[0] in WIDGETS and not entry.get("forceInput")
+    ]
 
 
 def main() -> None:

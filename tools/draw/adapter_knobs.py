@@ -34,7 +34,7 @@ def styled(s: Set, label: str, weights: str = "", image=None, **inputs) -> Row:
     if weights:
         sliders = {"output_1": 0.0, "layers": weights}
         inputs["block_weights"] = s.run("ip_adapter.BlockWeights", **sliders)[0]
-    adapter = s.run("ip_adapter.LoadIPAdapter", file="demo IP-Adapter")[0]
+    adapter = s.run("adapter_loaders.LoadIPAdapter", file="demo IP-Adapter")[0]
     picture = torch.from_numpy(s.drawn[0])[None].float() if image is None else image
     inputs |= {"model": s.base, "adapter": adapter, "image": picture, "clip_vision": s.clip_vision}
     return Row(label, s.run("ip_adapter.StyleBlockIPAdapter", **inputs)[0], s.drawn[:1])

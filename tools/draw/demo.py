@@ -159,6 +159,11 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, help="3 if not given; with --sets and --blends, 1 and upwards")
     parser.add_argument("--sets", type=int, help="measure this many sets of four on the demo model instead")
+    parser.add_argument(
+        "--group-norms",
+        choices=("on", "off"),
+        help="in place of the workflows': on with a reference, else off",
+    )
     parser.add_argument("--blends", type=int, help="measure this many sets between two references instead")
     parser.add_argument("--output", type=Path, default=Path("output/demo"))
     options = parser.parse_args(argv)
@@ -197,7 +202,8 @@ def main() -> None:
         host = find_host()
         checkpoint = find_checkpoint(options.checkpoint, host) if options.checkpoint else None
         with tempfile.TemporaryDirectory() as base, Server(host, Path(base), checkpoint) as server:
-            studio = Studio(server, checkpoint.name if checkpoint else None)
+            settings = {"share_group_norm": options.group_norms} if options.group_norms else {}
+            studio = Studio(server, checkpoint.name if checkpoint else None, **settings)
             if options.sets:
                 measure_sets(studio, options.sets, options.seed or 1, options.output)
             if options.blends:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -38,7 +39,7 @@ class Encoder:
 
     def __str__(self) -> str:
         numbers = f"{self.hidden} hidden, {self.projection} projected channels"
-        name = KNOWN_ENCODERS.get((self.hidden, self.projection))
+        name = encoder_name(self)
         return f"{name} ({numbers})" if name else f"an encoder of {numbers}"
 
 
@@ -110,12 +111,24 @@ class StyleEmbeds:
         return [self.pooled, self.hidden, self.blank]
 
 
-def refuse_pairing(projector: Projector, encoder: Encoder) -> None:
-    """Raises ValueError, by name and numbers, unless the encoder is the one that the adapter was trained
-    with. Equal numbers are not enough: ViT-H's hidden states have as many channels as bigG's embedding.
+def encoder_name(encoder: Any) -> str | None:
+    """Of a well-known one."""
+    return KNOWN_ENCODERS.get((encoder.hidden, encoder.projection)) if isinstance(encoder, Encoder) else None
+
+
+def fits(projector: Projector, encoder: Encoder) -> bool:
+    """Whether the adapter takes what the encoder gives. Equal numbers are not enough: ViT-H's hidden states
+    have as many channels as bigG's embedding.
     """
     channels = encoder.projection if projector.kind == "base" else encoder.hidden
-    if channels != projector.features:
+    return channels == projector.features
+
+
+def refuse_pairing(projector: Projector, encoder: Encoder) -> None:
+    """Raises ValueError, by name and numbers, unless the encoder is the one that the adapter was trained
+    with.
+    """
+    if not fits(projector, encoder):
         raise ValueError(
             f"the adapter is made for {wanted(projector)}, and the image encoder is {encoder}. Load the"
             f" encoder it is made for{_file(projector)}, or an adapter made for this encoder."

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..layers import Layer, block_name, block_names
+from ..schedule import Window
 from .adapter_file import Adapter
 from .blocks import adapter_keys
 from .image_tokens import image_tokens, keys_and_values
-from .schedule import Window
 from .style_embeds import StyleEmbeds, refuse_pairing
 
 

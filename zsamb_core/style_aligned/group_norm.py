@@ -23,7 +23,7 @@ class GroupStatistics:
     variance: Tensor
     pixels: int
 
-    def of(self, rows: slice) -> "GroupStatistics":
+    def of(self, rows: slice | list[int]) -> "GroupStatistics":
         return GroupStatistics(self.mean[rows], self.variance[rows], self.pixels)
 
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 from ..layers import Layer
+from ..messages import quoted
 from .reference import StyleReference
 
 # (score shift, score scale) as StyleAligned's authors set them, by picture.
@@ -19,6 +20,21 @@ def authors_preset(reference: bool) -> str:
     a ControlNet or without.
     """
     return "normal" if reference else "none"
+
+
+GROUP_NORMS = ("auto", "on", "off")
+
+
+def shares_group_norms(choice: str | bool, reference: bool) -> bool:
+    """What a choice of GROUP_NORMS means, with a ``reference`` or without. auto is as the authors have it: on
+    in their notebook for a picture from outside, off in those for sets from prompts alone. True and False are
+    on and off. Raises ValueError for anything else.
+    """
+    if isinstance(choice, bool):
+        return choice
+    if choice not in GROUP_NORMS:
+        raise ValueError(f"share_group_norm is {quoted(choice)}, expected {', '.join(GROUP_NORMS)}.")
+    return reference if choice == "auto" else choice == "on"
 
 
 @dataclass(frozen=True)
@@ -58,6 +74,8 @@ class StyleOptions:
     Without a reference the first image of the batch is the reference. ``layers`` None means all; ``start``
     and ``end`` are parts of the schedule, 0 to 1. ``control_first``: ControlNets act on that first image too;
     as published they do not. ``at_once``: so many images of a batch go through the model together, 0 for all.
+    ``curve``: factors on the share's strength at even distances from ``start`` to ``end``; ``by_picture``:
+    more of them, one for each image of the batch or one for all.
     """
 
     share: Share | None = None
@@ -69,13 +87,18 @@ class StyleOptions:
     group_norm: bool = False
     control_first: bool = False
     at_once: int = 0
+    curve: tuple[float, ...] = (1.0,)
+    by_picture: tuple[float, ...] = (1.0,)
 
-    def resolved(self) -> "StyleOptions":
-        """With the default AdaIN filled in, and parts that do nothing dropped."""
-        share = self.share if self.share is not None and self.share.strength > 0 else None
+    def resolved(self, factor: float = 1.0) -> "StyleOptions":
+        """With ``factor`` on the share's strength, the default AdaIN filled in, and parts that do nothing
+        dropped.
+        """
+        strength = self.share.strength * factor if self.share is not None else 0.0
+        share = replace(self.share, strength=strength) if self.share is not None and strength > 0 else None
         adain = self.adain
         if adain is None and self.share is not None and not self.share.everyone:
-            adain = AdaIN(strength=self.share.strength)
+            adain = AdaIN(strength=strength)
         adain = adain if adain is not None and adain.active else None
         if self.layers is not None and not self.layers:
             share = adain = None
@@ -83,5 +106,5 @@ class StyleOptions:
 
     @property
     def active(self) -> bool:
-        resolved = self.resolved()
+        resolved = self.resolved(max(self.curve) * max(self.by_picture))
         return resolved.share is not None or resolved.adain is not None

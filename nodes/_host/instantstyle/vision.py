@@ -1,5 +1,8 @@
 """CLIP_VISION: what it is, and what it makes of pictures."""
 
+from pathlib import Path
+
+import comfy.clip_vision
 import comfy.model_management
 import comfy.utils
 import torch
@@ -22,6 +25,17 @@ def encoder_of(clip_vision: ClipVision, node: str) -> Encoder:
             " with Load CLIP Vision."
         )
     return Encoder(hidden, projection)
+
+
+def load_encoder(path: Path) -> ClipVision:
+    """As the host's Load CLIP Vision. Raises ValueError for a file that holds no such encoder."""
+    clip_vision = comfy.clip_vision.load(str(path))
+    if clip_vision is None:
+        raise ValueError(
+            f"{path.name} holds no image encoder that ComfyUI knows, expected one such as"
+            " clip_vision_h.safetensors."
+        )
+    return clip_vision
 
 
 def encode_images(

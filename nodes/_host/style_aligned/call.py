@@ -7,6 +7,7 @@ areas, guidance with extra calls. ControlNets, inpainting and other packs' patch
 the very rows that the host made.
 """
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from ..model_parts import PART, part_of, without_first
 from ..sampling_run import chunk_names, repeats
 
 RUN = "zsamb_style_run"
+Group = tuple[tuple[int, ...], StyleOptions]
 # Where `style_images` finds what a call is to see; a reference sees none of it.
 STYLE_IMAGES = "zsamb_style_images"
 
@@ -72,7 +74,8 @@ class Bank:
 
 @dataclass(frozen=True)
 class Run:
-    """One sampling run.
+    """One sampling run. ``asked``: what ``options`` are at full strength; ``factor_at``: the factor on the
+    strength at a noise level, and ``factors``: one more for each picture, none where they are all the same.
 
     ``batch`` pictures of ``size`` (h, w) in latents; noise levels from ``start`` down to ``end``;
     ``patches``: what replaces self-attention, by block. For each reference: its weight (`normalised_weights`)
@@ -93,6 +96,26 @@ class Run:
     conds: tuple[dict[str, dict], ...] = ()
     bank: Bank = field(default_factory=Bank)
     maps: AttentionMaps | None = None
+    asked: StyleOptions = StyleOptions()
+    factor_at: Callable[[float], float] | None = None
+    factors: tuple[float, ...] = ()
+
+    def at(self, sigma: float) -> "Run":
+        """The run as it is at a noise level, for the picture that counts the references most."""
+        if self.factor_at is None and not self.factors:
+            return self
+        return replace(self, options=self.asked.resolved(self._factor(sigma) * max(self.factors or (1.0,))))
+
+    def groups(self, sigma: float, pictures: Sequence[int]) -> tuple[Group, ...]:
+        """The ``pictures`` that count the references alike, each group with its options."""
+        rows: dict[float, list[int]] = {}
+        for row, picture in enumerate(pictures if len(set(self.factors)) > 1 else ()):
+            rows.setdefault(self.factors[picture], []).append(row)
+        at = self._factor(sigma)
+        return tuple((tuple(group), self.asked.resolved(at * factor)) for factor, group in rows.items())
+
+    def _factor(self, sigma: float) -> float:
+        return 1.0 if self.factor_at is None else self.factor_at(sigma)
 
     @property
     def led_by_first(self) -> bool:
@@ -123,7 +146,8 @@ class Listening:
 class Sharing:
     """The current call is of ``chunks`` times ``rows`` targets. ``features``: for each chunk, those of each
     reference; empty without references. ``pictures``: which of the batch the targets are, None for all.
-    ``listening``: None where no shares of attention are noted.
+    ``listening``: None where no shares of attention are noted. ``groups``: rows and their options, where not
+    all have those of the run.
     """
 
     run: Run
@@ -132,6 +156,7 @@ class Sharing:
     features: list[list[Features]]
     pictures: list[int] | None = None
     listening: Listening | None = None
+    groups: tuple[Group, ...] = ()
 
 
 # The call that the layers are in. The options cannot carry it: a group norm does not get them, and
@@ -167,7 +192,8 @@ def _apply_with_references(
         args = (x, t, c_concat, c_crossattn, control, transformer_options)
     in_parts = 0 < run.options.at_once < run.batch and x.shape[0] == chunks * run.batch
     sigma = float(t.flatten()[0])
-    if not run.end <= sigma <= run.start:
+    run = run.at(sigma)
+    if not run.end <= sigma <= run.start or not run.options.active:
         if in_parts:
             return by_parts(executor, run, chunks, None, args, kwargs)
         return executor(*args, **kwargs)
@@ -185,8 +211,8 @@ def _apply_with_references(
     if in_parts:
         return by_parts(executor, run, chunks, features, args, kwargs, listening)
     tiles = repeats(x.shape[0], chunks, run.batch)
-    rows = x.shape[0] // (tiles * chunks)
-    sharing = Sharing(run, tiles * chunks, rows, tiles * features, listening=listening)
+    rows, groups = x.shape[0] // (tiles * chunks), run.groups(sigma, range(run.batch))
+    sharing = Sharing(run, tiles * chunks, rows, tiles * features, listening=listening, groups=groups)
     return within(sharing, executor, args, kwargs)
 
 
@@ -229,7 +255,7 @@ def by_parts(
         drawn = within(call, executor, (*inputs, {**options, PART: tuple(pictures)}), extra)
         out[:, pictures] = drawn.unflatten(0, (chunks, -1)).to(out.dtype)
 
-    left = list(range(run.batch))
+    sigma, left = float(others[0].flatten()[0]), list(range(run.batch))
     if features == []:
         # The first picture goes first, and leaves in the layers what a reference leaves there.
         recorded = [Features() for _ in range(chunks)]
@@ -238,17 +264,25 @@ def by_parts(
         run = replace(run, weights=(1.0,), mean_weights=(1.0,), logits=((None, None),))
     while left:
         pictures, left = left[: run.options.at_once], left[run.options.at_once :]
-        sharing = (
-            None if features is None else Sharing(run, chunks, len(pictures), features, pictures, listening)
-        )
-        draw(sharing, pictures)
+        if features is None:
+            draw(None, pictures)
+        else:
+            groups = run.groups(sigma, pictures)
+            draw(Sharing(run, chunks, len(pictures), features, pictures, listening, groups), pictures)
     return out.flatten(0, 1)
 
 
 def refuse_parts(run: Run, x: torch.Tensor, chunks: int) -> None:
-    """Raises ValueError for two things that cannot be drawn. Tiles stacked on the batch, without a reference:
-    nothing tells whose first picture leads. A part of a picture, with a mask: nothing tells which part.
+    """Raises ValueError for what cannot be drawn. Tiles stacked on the batch, without a reference: nothing
+    tells whose first picture leads. A part of a picture, with a mask: nothing tells which part. A part of the
+    batch, with factors by picture: nothing tells which pictures.
     """
+    if len(set(run.factors)) > 1 and x.shape[0] % (chunks * run.batch):
+        raise ValueError(
+            f"SharedAttention Patch: the model is being called with {x.shape[0]} rows for {chunks} prompts,"
+            f" expected the {run.batch} pictures of the batch for each, because strength_by_picture differs"
+            " among them. Leave it empty where the batch is drawn in windows."
+        )
     if not run.references and x.shape[0] != chunks * run.batch:
         raise ValueError(
             f"SharedAttention Patch: the model is being called with {x.shape[0]} rows for {chunks} prompts,"

@@ -1,7 +1,8 @@
 """What the patched layers do in a model call: self-attention, and group normalization where it is shared."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -55,8 +56,57 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, A
     if get_attn_precision(extra["attn_precision"], dtype) == torch.float32:
         q, k, v = q.float(), k.float(), v.float()
     q, k, v = (x.unflatten(0, (call.chunks, -1)) for x in (q, k, v))
-    share = with_references if call.features else with_the_first
+    share = by_groups if call.groups else shared
     return share(call, layer, q, k, v, extra, plain).flatten(0, 1).to(dtype)
+
+
+def shared(call: Sharing, *args: Any) -> torch.Tensor:
+    """(chunks, rows, N, C) as all pictures of the call count the references."""
+    return (with_references if call.features else with_the_first)(call, *args)
+
+
+def by_groups(
+    call: Sharing,
+    layer: Layer,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    extra: dict[str, Any],
+    plain: Any,
+) -> torch.Tensor:
+    """(chunks, rows, N, C): the pictures of each group as if the whole call were at its strength."""
+    out = torch.empty_like(q)
+    tiles = q.shape[1] // call.rows  # a picture is several rows where it was tiled
+    everyone = call.run.options.share is not None and call.run.options.share.everyone
+    pictures = pictures_of(call)
+    for rows, options in call.groups:
+        leader = () if call.features or everyone or 0 in rows else (0,)
+        seen = range(call.rows) if everyone and options.active else (*leader, *rows)
+        at, taken = tiled(rows, tiles), tiled(seen, tiles)
+        own = [x[:, taken] for x in (q, k, v)]
+        if options.active:
+            part = replace(
+                call,
+                run=replace(call.run, options=options),
+                rows=len(seen),
+                pictures=[pictures[row] for row in seen],
+                groups=(),
+            )
+            drawn = shared(part, layer, *own, extra, plain)
+        else:
+            drawn = plain(*(x.flatten(0, 1) for x in own)).unflatten(0, (call.chunks, -1))
+            none = q.new_zeros(1, 1).expand(len(rows), q.shape[2])
+            note_shares(call, layer, [pictures[row] for row in rows], [none] * call.chunks, extra)
+        out[:, at] = drawn[:, [taken.index(row) for row in at]]
+    return out
+
+
+def pictures_of(call: Sharing) -> Sequence[int]:
+    return call.pictures if call.pictures is not None else range(call.rows)
+
+
+def tiled(rows: Iterable[int], tiles: int) -> list[int]:
+    return [row * tiles + i for row in rows for i in range(tiles)]
 
 
 def layer_features(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, wanted: AdaIN | None) -> LayerFeatures:
@@ -99,7 +149,7 @@ def with_references(
         return shared_by_all(q, k, v, parts, extra["n_heads"], options.share.strength)
     shares: list[torch.Tensor] | None = None if call.listening is None else []
     out = shared_attention(q, k, v, parts, extra["n_heads"], shares)
-    note_shares(call, layer, call.pictures or range(call.rows), shares, extra)
+    note_shares(call, layer, pictures_of(call), shares, extra)
     return out
 
 
@@ -219,7 +269,7 @@ def with_the_first(
         ]
         shares: list[torch.Tensor] | None = None if call.listening is None else []
         out[:, first:] = shared_attention(q[:, first:], k[:, first:], v[:, first:], parts, heads, shares)
-        note_shares(call, layer, range(1, call.rows), shares, extra)
+        note_shares(call, layer, pictures_of(call)[1:], shares, extra)
     return out
 
 
@@ -236,24 +286,26 @@ def shared_group_norm(module: Any, path: str, x: torch.Tensor) -> torch.Tensor:
         for i, features in enumerate(call.rows):
             features.norms[path] = own.of(slice(i, i + 1))
         return type(module).forward(module, x)
-    assert options.share is not None
-    strength = options.share.strength
     own = group_statistics(x, module.num_groups)
-    rows = call.rows
     weight, bias, offload = comfy.ops.cast_bias_weight(module, x, offloadable=True)
-    pooled = []
-    for chunk in range(call.chunks):
-        at = slice(chunk * rows, (chunk + 1) * rows)
-        if call.features:
-            others = [
-                (f.norms[path], w * strength)
-                for f, w in zip(call.features[chunk], call.run.mean_weights, strict=True)
-            ]
-        else:
-            others = [(own.of(slice(chunk * rows, chunk * rows + 1)), strength)]
-        pooled.append(group_norm(x[at], pool(own.of(at), others), weight, bias, module.eps))
+    out = torch.empty_like(x)
+    for rows, asked in call.groups or ((range(call.rows), options),):
+        for chunk in range(call.chunks):
+            at = [chunk * call.rows + row for row in rows]
+            if asked.share is None:
+                out[at] = type(module).forward(module, x[at])
+                continue
+            strength = asked.share.strength
+            if call.features:
+                others = [
+                    (f.norms[path], w * strength)
+                    for f, w in zip(call.features[chunk], call.run.mean_weights, strict=True)
+                ]
+            else:
+                others = [(own.of(slice(chunk * call.rows, chunk * call.rows + 1)), strength)]
+            out[at] = group_norm(x[at], pool(own.of(at), others), weight, bias, module.eps)
     comfy.ops.uncast_bias_weight(module, weight, bias, offload)
-    return torch.cat(pooled)
+    return out
 
 
 def group_norms(model: Model) -> dict[str, partial]:

@@ -13,6 +13,7 @@ All of it is hooks of the host on the clone; no module is touched:
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy.sampler_helpers import convert_cond
 from comfy.samplers import encode_model_conds
 
+from ....zsamb_core.schedule import Window
 from ....zsamb_core.style_aligned.attention_maps import AttentionMaps, AttentionRecord
 from ....zsamb_core.style_aligned.options import StyleOptions
 from ....zsamb_core.style_aligned.reference import Reference, normalised_weights
@@ -132,10 +134,10 @@ def sample_in_style(
     """
     guider = executor.class_obj
     model, transformer_options = guider.model_patcher, guider.model_options["transformer_options"]
-    options = transformer_options.get(OPTIONS, StyleOptions()).resolved()
-    if not options.active:
+    asked = transformer_options.get(OPTIONS, StyleOptions())
+    if not asked.active:
         return executor(noise, latent_image, *args, **kwargs)
-    run = prepare_run(model, options, transformer_options, noise)
+    run = prepare_run(model, asked, transformer_options, noise)
     record: AttentionRecord | None = transformer_options.get(RECORD)
     if record is not None:
         run = replace(run, maps=AttentionMaps(run.batch))
@@ -151,8 +153,9 @@ def sample_in_style(
     return drawn
 
 
-def prepare_run(model: Model, options: StyleOptions, transformer_options: dict, noise: torch.Tensor) -> Run:
+def prepare_run(model: Model, asked: StyleOptions, transformer_options: dict, noise: torch.Tensor) -> Run:
     """Raises ValueError for what cannot be drawn."""
+    options = asked.resolved()
     blocks = attention_blocks(model)
     in_parts = options.at_once < noise.shape[0]
     refuse_foreign_attention(transformer_options, blocks, NODE, options.at_once if in_parts else 0)
@@ -190,13 +193,45 @@ def prepare_run(model: Model, options: StyleOptions, transformer_options: dict, 
         mean_weights=tuple(float(w.mean()) if isinstance(w, torch.Tensor) else w for w in weights),
         logits=tuple((r.shift, r.scale) for r in references),
         conds=conds,
+        asked=asked,
+        factor_at=along(asked, sampling.percent_to_sigma),
+        factors=factors_of(asked, pictures, len(noise)),
     )
+
+
+def along(asked: StyleOptions, percent_to_sigma: Callable[[float], float]) -> Callable[[float], float] | None:
+    """The factor on the strength at a noise level; None where it is 1 at all."""
+    if set(asked.curve) == {1.0}:
+        return None
+    window = Window(asked.start, asked.end, asked.curve)
+    return lambda sigma: window.weight(sigma, percent_to_sigma)
+
+
+def factors_of(asked: StyleOptions, pictures: tuple[int, ...] | None, batch: int) -> tuple[float, ...]:
+    """Of each picture of the batch; none where they are all 1."""
+    factors = asked.by_picture
+    if set(factors) == {1.0}:
+        return ()
+    places = tuple(range(batch)) if pictures is None or len(factors) == batch else pictures
+    if len(factors) not in (1, batch):
+        again = max(places) >= len(factors)
+        logging.log(
+            logging.WARNING if again else logging.INFO,
+            f"{NODE}: strength_by_picture has {len(factors)} numbers and the batch {batch} pictures: "
+            + ("they are repeated." if again else f"taken for {numbered(places)} of the set."),
+        )
+    return tuple(factors[place % len(factors)] for place in places)
 
 
 def tell(run: Run, pictures: tuple[int, ...] | None) -> None:
     """Log what a user may not have meant of a set from prompts alone."""
     if run.references:
         return
+    if run.led_by_first and len(set(run.factors)) > 1 and run.factors[0] != 1:
+        logging.info(
+            f"{NODE}: the first picture is the reference, so the first number of strength_by_picture does"
+            " nothing."
+        )
     if run.batch == 1 and pictures in (None, (0,)):
         logging.warning(
             f"{NODE}: one picture and no reference: there is nothing to share with, and this is the model's"

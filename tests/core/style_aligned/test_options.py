@@ -3,7 +3,7 @@ import math
 import pytest
 
 from zsamb_core.prompts import prompt_lines
-from zsamb_core.style_aligned.options import PRESETS, AdaIN, Share, StyleOptions
+from zsamb_core.style_aligned.options import PRESETS, AdaIN, Share, StyleOptions, shares_group_norms
 
 
 def test_nothing_asked_is_inactive():
@@ -34,6 +34,20 @@ def test_no_layers_is_inactive():
 def test_group_norms_are_shared_only_with_attention():
     assert StyleOptions(share=Share(), group_norm=True).resolved().group_norm
     assert not StyleOptions(share=Share(0.0), adain=AdaIN(), group_norm=True).resolved().group_norm
+
+
+def test_group_norms_by_choice():
+    """auto: on in the authors' notebook for a picture from outside, off in those for prompts alone."""
+    assert shares_group_norms("auto", True) and not shares_group_norms("auto", False)
+    for reference in (True, False):
+        assert shares_group_norms("on", reference) and not shares_group_norms("off", reference)
+        assert shares_group_norms(True, reference) and not shares_group_norms(False, reference)
+
+
+@pytest.mark.parametrize("choice", ["true", "", "Auto", 1, None, 0.5])
+def test_no_other_choice_of_group_norms(choice):
+    with pytest.raises(ValueError, match=r"share_group_norm is .*, expected auto, on, off"):
+        shares_group_norms(choice, True)
 
 
 def test_presets_are_the_published_ones():

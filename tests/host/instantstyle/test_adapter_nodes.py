@@ -106,14 +106,16 @@ def test_the_loader_says_what_a_file_is(pack, demo, folders, kind, about):
     make_adapter(
         pack, demo.model, folders / "models" / "ipadapter" / "misleading-sd15-plus.safetensors", kind
     )
-    adapter, message = pack.nodes.ip_adapter.LoadIPAdapter.execute("misleading-sd15-plus.safetensors").result
+    adapter, message = pack.nodes.adapter_loaders.LoadIPAdapter.execute(
+        "misleading-sd15-plus.safetensors"
+    ).result
     assert about in message and f"{kind} adapter" in message
     assert ("48 projected channels" if kind == "base" else "80 hidden channels") in message
     assert adapter.projector.kind == kind and len(adapter.layers) == len(structure_of(pack, demo.model))
 
 
 def test_missing_and_broken_files(pack, folders):
-    load = pack.nodes.ip_adapter.LoadIPAdapter.execute
+    load = pack.nodes.adapter_loaders.LoadIPAdapter.execute
     with pytest.raises(
         ValueError, match="Load IP-Adapter: the file 'no.safetensors' was not found.*ipadapter"
     ):
@@ -192,7 +194,7 @@ def save(pack, adapter, model, preset="style", padded=False, prefix="slim", **we
 
 def test_a_part_of_an_adapter_is_saved_and_found(pack, demo, folders):
     adapter = make_adapter(pack, demo.model, folders / "a.safetensors")
-    load = pack.nodes.ip_adapter.LoadIPAdapter.execute
+    load = pack.nodes.adapter_loaders.LoadIPAdapter.execute
     name = save(pack, adapter, demo.model, "style and layout")
     slim = load(name).result[0]
     structure = structure_of(pack, demo.model)

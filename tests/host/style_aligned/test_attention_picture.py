@@ -124,6 +124,28 @@ def test_parts_of_a_batch_have_the_maps_of_the_whole(demo, four, reference, reco
         torch.testing.assert_close(*(m.mean(block, levels) for m in maps), rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_each_picture_s_strength_is_seen_in_its_map(demo, four, reference, recording, alone):
+    """At its own strength a picture has the map of a set that is all at that strength; at 0 it looks at
+    nothing, which is no gap in the maps. What prompts alone have for a reference has none.
+    """
+    settings = {} if alone else {"reference": reference}
+    factors = (1.0, 0.5, 0.0, 1.0)
+    _, model, record = recording(**settings, strength_by_picture=", ".join(map(str, factors)))
+    maps = record.of(demo.sample(model, four))
+    levels = maps.levels(0, 1)
+    for picture, factor in list(enumerate(factors))[alone:]:
+        for block in (("input", 4), ("output", 5)):
+            own = maps.mean(block, levels)[picture]
+            if not factor:
+                assert not own.any()
+                continue
+            _, at_strength, its_record = recording(**settings, strength=factor)
+            uniform = its_record.of(demo.sample(at_strength, four)).mean(block, levels)[picture]
+            torch.testing.assert_close(own, uniform, rtol=0, atol=1e-3)
+    assert maps.mean(("input", 4), levels)[0].isnan().all() == alone
+
+
 def test_each_run_has_its_own_maps(demo, four, recording):
     """Two seeds on one model, whatever was drawn last; an interrupted run leaves nothing."""
     _, model, record = recording()

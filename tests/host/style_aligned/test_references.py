@@ -181,6 +181,20 @@ def test_sharing_group_norms_does_something_and_goes_with_the_clone(demo, four, 
     )
 
 
+def test_group_norms_by_choice(demo, four, reference):
+    """True and False are of workflows that were saved before there was a choice."""
+    for connected, same in ((reference, True), (None, False)):
+        drawn = {
+            choice: demo.sample(demo.patched(reference=connected, share_group_norm=choice), four, steps=1)
+            for choice in ("auto", "on", "off", True, False)
+        }
+        assert torch.equal(drawn["on"], drawn[True]) and torch.equal(drawn["off"], drawn[False])
+        assert not torch.equal(drawn["on"], drawn["off"])
+        assert torch.equal(drawn["auto"], drawn[same])
+    with pytest.raises(ValueError, match=r"^SharedAttention Patch: share_group_norm is 'yes', expected auto"):
+        demo.patched(share_group_norm="yes")
+
+
 def test_a_foreign_group_norm_patch_is_refused(demo, reference):
     model = demo.model.clone()
     model.add_object_patch("diffusion_model.out.0.forward", lambda x: x)

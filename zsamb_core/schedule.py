@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..numbers import words
-
 
 @dataclass(frozen=True)
 class Window:
@@ -30,27 +28,6 @@ class Window:
         place = min(max(part, 0.0), 1.0) * (len(self.curve) - 1)
         i = min(int(place), len(self.curve) - 2)
         return self.curve[i] + (place - i) * (self.curve[i + 1] - self.curve[i])
-
-
-def parse_curve(text: str) -> tuple[float, ...]:
-    """Numbers between commas or spaces; nothing is 1. Raises ValueError for anything else."""
-    try:
-        factors = words(text)
-    except ValueError as error:
-        raise ValueError(f"weight_curve: {error}") from error
-    numbers = []
-    for word in factors:
-        try:
-            number = float(word)
-        except ValueError:
-            number = float("nan")
-        if not 0 <= number <= 10:
-            raise ValueError(
-                f"weight_curve: {word!r} is not a number from 0 to 10. Write factors on the weight at even"
-                " distances, for example 0, 1, 1, 0.5"
-            )
-        numbers.append(number)
-    return tuple(numbers) or (1.0,)
 
 
 def percent_at(sigma: float, percent_to_sigma: Callable[[float], float]) -> float:

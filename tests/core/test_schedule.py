@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from zsamb_core.instantstyle.schedule import Window, parse_curve, percent_at
+from zsamb_core.numbers import parse_curve
+from zsamb_core.schedule import Window, percent_at
 
 
 def geometric(percent):

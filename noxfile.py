@@ -295,6 +295,7 @@ def workflows(session: nox.Session) -> None:
     run(session, "tools.derive.blueprints")
     run(session, "tests.live.shipped_forms")
     run(session, "tools.derive.help_pictures")
+    run(session, "tools.derive.at_work")
     run(session, "tools.derive.thumbnails")
     run(session, "tools.derive.graph_picture")
 

@@ -16,7 +16,7 @@ REQUIRED = {
     "tokenizers", "torch", "torchvision", "tqdm", "transformers", "yaml",
     "typing_extensions",  # torch's
 }  # fmt: skip
-HOST = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "nodes", "server"}
+HOST = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "nodes", "server"}
 
 
 def test_the_core_needs_no_host_and_no_transformers():

@@ -105,6 +105,7 @@ class LoadIPAdapterAndEncoder(io.ComfyNode):
                     "encoder",
                     options=[AUTO, *files(ENCODERS), DEMO_ENCODER],
                     default=AUTO,
+                    optional=True,
                     tooltip=(
                         "The image encoder. auto: the one that fits the adapter. Or a file in"
                         " models/clip_vision, which is refused where it does not fit."
@@ -121,7 +122,7 @@ class LoadIPAdapterAndEncoder(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, file: str, encoder: str) -> io.NodeOutput:
+    def execute(cls, file: str, encoder: str = AUTO) -> io.NodeOutput:
         with naming(BOTH):
             adapter = open_adapter(path_of(file, BOTH))
             name = chosen_encoder(adapter) if encoder == AUTO else encoder
@@ -131,7 +132,7 @@ class LoadIPAdapterAndEncoder(io.ComfyNode):
         return io.NodeOutput(adapter, clip_vision, f"{about(adapter)} Image encoder: {name}, {found}.")
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, encoder: str) -> Any:
+    def fingerprint_inputs(cls, file: str, encoder: str = AUTO) -> Any:
         looked_at = files(ENCODERS) if encoder == AUTO else [encoder]
         return [
             fingerprint_of(path_of, file, BOTH),

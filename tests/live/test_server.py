@@ -38,7 +38,8 @@ IN_WORKFLOWS = {
 }
 # AdaIN Queries refines what SharedAttention does, the next two make references in place of DDIM Invert, the
 # next two keep one in a file, which nobody has yet, T5 is the other fusion, the next refine InstantStyle, the
-# next is for parts of a batch on a stock model, and the last show what any workflow drew, or how.
+# next is for parts of a batch on a stock model, the next takes other packs' prompts in place of Prompt Set's,
+# the next is two loaders in one, and the last show what any workflow drew, or how.
 BESIDE_THEM = {
     "ZSAMB_AdaINQueries",
     "ZSAMB_NoiseReference",
@@ -178,6 +179,34 @@ def test_a_blend_of_two_pictures_is_a_reference(server, reference):
     assert max(np.abs(a - b).max() for a, b in zip(one, stock, strict=True)) <= 2 / 255
     with pytest.raises(ServerError, match="Multi-Ref Blend: there are 3 weights for 2 references"):
         blended("1, 2, 3")
+
+
+def test_conditionings_of_other_nodes_draw_what_a_prompt_set_draws(server):
+    """Conditioning Set with its growing inputs as the API has them, in place of Prompt Set."""
+    workflow = quick("style_aligned_prompts")
+    drawn = server.run(workflow)
+    prompts = workflow.pop("2")["inputs"]
+    for i, line in enumerate(prompts["prompts"].splitlines()):
+        inputs = {"clip": prompts["clip"], "text": f"{line} {prompts['style']}"}
+        workflow[f"9{i}"] = {"class_type": "CLIPTextEncode", "inputs": inputs, "_meta": {"title": line}}
+    workflow["2"] = {
+        "class_type": "ZSAMB_ConditioningSet",
+        "inputs": {f"conditionings.conditioning{i}": [f"9{i}", 0] for i in range(4)},
+        "_meta": {"title": "Conditioning Set"},
+    }
+    again = server.run(workflow)
+    assert len(drawn) == len(again) == 4
+    assert all(np.array_equal(a, b) for a, b in zip(drawn, again, strict=True))
+
+
+def test_one_loader_draws_what_two_draw(server, reference):
+    workflow = quick("instantstyle")
+    drawn = server.run(workflow)
+    workflow["8"]["class_type"] = "ZSAMB_LoadIPAdapterAndEncoder"
+    workflow["11"]["inputs"]["clip_vision"] = ["8", 1]
+    again = server.run(workflow)
+    assert len(drawn) == len(again) == 4
+    assert all(np.array_equal(a, b) for a, b in zip(drawn, again, strict=True))
 
 
 def test_a_set_is_scored(server, reference):

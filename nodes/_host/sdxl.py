@@ -45,7 +45,7 @@ def cross_attention(model: Model, context: int, node: str) -> dict[Layer, int]:
     blocks = _transformer_blocks(model)
     if not blocks or any(getattr(m, "attn2", None) is None for _, m in blocks):
         raise ValueError(
-            f"{node}: the model input is a {type(model.model).__name__}, expected SDXL or SD1.5, which have"
+            f"{node}: the model input is {kind_of(model)}, expected SDXL or SD1.5, which have"
             " cross-attention. Load such a checkpoint."
         )
     width = blocks[0][1].attn2.to_k.in_features
@@ -61,10 +61,9 @@ def cross_attention(model: Model, context: int, node: str) -> dict[Layer, int]:
 
 def require_sdxl(model: Model, node: str) -> None:
     """Raises ValueError, naming what was found, unless ``model`` is SDXL-shaped."""
-    kind = type(model.model).__name__
     if not isinstance(model.model, comfy.model_base.SDXL):
         raise ValueError(
-            f"{node}: the model input is a {kind}, expected an SDXL model. Load an SDXL checkpoint "
+            f"{node}: the model input is {kind_of(model)}, expected an SDXL model. Load an SDXL checkpoint "
             "(for example sd_xl_base_1.0.safetensors in models/checkpoints) or use Load Demo Model."
         )
     blocks = attention_blocks(model)
@@ -73,6 +72,13 @@ def require_sdxl(model: Model, node: str) -> None:
             f"{node}: the model input has attention in the blocks {block_names(blocks) or 'none'}, expected"
             f" SDXL's {block_names(SDXL_BLOCKS)}. Distilled and refiner variants of SDXL are not supported."
         )
+
+
+def kind_of(model: Model) -> str:
+    """What a MODEL is, for messages. The host has one class for all older models, BaseModel."""
+    kind = type(model.model).__name__
+    older = {768: "an SD1.5 model", 1024: "an SD2 model"}.get(context_width(model) or 0, "no SDXL model")
+    return older if kind == "BaseModel" else f"a {kind}"
 
 
 def context_width(model: Model) -> int | None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import comfy.model_base
 import comfy.model_sampling
+import comfy.supported_models
 from comfy.ldm.modules.attention import SpatialTransformer
 
 from ...zsamb_core.layers import SDXL_BLOCKS, Block, Layer, block_names
@@ -75,10 +76,12 @@ def require_sdxl(model: Model, node: str) -> None:
 
 
 def kind_of(model: Model) -> str:
-    """What a MODEL is, for messages. The host has one class for all older models, BaseModel."""
-    kind = type(model.model).__name__
-    older = {768: "an SD1.5 model", 1024: "an SD2 model"}.get(context_width(model) or 0, "no SDXL model")
-    return older if kind == "BaseModel" else f"a {kind}"
+    """What a MODEL is, for messages. SD1.5 and SD2 have one class in the host, and configs of their own."""
+    config = getattr(model.model, "model_config", None)
+    for known, name in ((comfy.supported_models.SD15, "SD1.5"), (comfy.supported_models.SD20, "SD2")):
+        if isinstance(config, known):
+            return f"an {name} model"
+    return f"a {type(model.model).__name__}"
 
 
 def context_width(model: Model) -> int | None:

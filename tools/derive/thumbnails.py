@@ -104,7 +104,8 @@ class Drawn:
 
     def scored(self, name: str) -> Image.Image:
         pictures = self.run(name)
-        return rows(pictures[4:8], pictures[:4], pictures[8:])
+        charts = [pictures[9], pictures[8], pictures[10]]  # DINO's of both sets, and CLIP's
+        return rows(pictures[4:8], pictures[:4], charts)
 
 
 KINDS: dict[str, Callable[[Drawn, str], Image.Image]] = {

@@ -47,7 +47,7 @@ class SharedAttention(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ZSAMB_SharedAttention",
-            display_name="SharedAttention Patch",
+            display_name="SharedAttention Patch (Style Aligned)",  # the search goes by names first
             category=CATEGORY,
             description=(
                 "Draws a set of pictures in one style: every picture also attends to a reference"
@@ -59,6 +59,8 @@ class SharedAttention(io.ComfyNode):
                 "shared attention",
                 "Z-SAMB",
                 "consistent style",
+                "style transfer",
+                "style reference",
             ],
             inputs=[
                 MODEL,

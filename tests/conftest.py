@@ -18,6 +18,7 @@ if os.environ.get("COMFYUI_PATH"):
 # Live tests that share a server where several processes share the tests; all others have a third one.
 TOGETHER = {
     **dict.fromkeys(("test_browser.py", "test_bypass.py", "test_locales.py", "test_server.py"), "canvas"),
+    "test_layouts.py": "canvas",
     "test_workflows.py": "canvas",
     **dict.fromkeys(("test_archive.py", "test_comfy_cli.py", "test_shipped_forms.py"), "archive"),
 }

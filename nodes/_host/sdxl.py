@@ -4,6 +4,7 @@ from typing import Any
 
 import comfy.model_base
 import comfy.model_sampling
+import comfy.supported_models
 from comfy.ldm.modules.attention import SpatialTransformer
 
 from ...zsamb_core.layers import SDXL_BLOCKS, Block, Layer, block_names
@@ -45,7 +46,7 @@ def cross_attention(model: Model, context: int, node: str) -> dict[Layer, int]:
     blocks = _transformer_blocks(model)
     if not blocks or any(getattr(m, "attn2", None) is None for _, m in blocks):
         raise ValueError(
-            f"{node}: the model input is a {type(model.model).__name__}, expected SDXL or SD1.5, which have"
+            f"{node}: the model input is {kind_of(model)}, expected SDXL or SD1.5, which have"
             " cross-attention. Load such a checkpoint."
         )
     width = blocks[0][1].attn2.to_k.in_features
@@ -61,10 +62,9 @@ def cross_attention(model: Model, context: int, node: str) -> dict[Layer, int]:
 
 def require_sdxl(model: Model, node: str) -> None:
     """Raises ValueError, naming what was found, unless ``model`` is SDXL-shaped."""
-    kind = type(model.model).__name__
     if not isinstance(model.model, comfy.model_base.SDXL):
         raise ValueError(
-            f"{node}: the model input is a {kind}, expected an SDXL model. Load an SDXL checkpoint "
+            f"{node}: the model input is {kind_of(model)}, expected an SDXL model. Load an SDXL checkpoint "
             "(for example sd_xl_base_1.0.safetensors in models/checkpoints) or use Load Demo Model."
         )
     blocks = attention_blocks(model)
@@ -73,6 +73,15 @@ def require_sdxl(model: Model, node: str) -> None:
             f"{node}: the model input has attention in the blocks {block_names(blocks) or 'none'}, expected"
             f" SDXL's {block_names(SDXL_BLOCKS)}. Distilled and refiner variants of SDXL are not supported."
         )
+
+
+def kind_of(model: Model) -> str:
+    """What a MODEL is, for messages. SD1.5 and SD2 have one class in the host, and configs of their own."""
+    config = getattr(model.model, "model_config", None)
+    for known, name in ((comfy.supported_models.SD15, "SD1.5"), (comfy.supported_models.SD20, "SD2")):
+        if isinstance(config, known):
+            return f"an {name} model"
+    return f"a {type(model.model).__name__}"
 
 
 def context_width(model: Model) -> int | None:

@@ -1,13 +1,18 @@
-"""The graphs with a layout file: every node in a group, nothing over anything else, and a view to read."""
+"""The graphs on the canvas: every node in a group, nothing over anything else, and a view to read. Nodes are
+as tall as in the taller of the page's two styles; tests/live/test_layouts.py looks at the page.
+"""
 
 import json
+import re
 from itertools import combinations
 from pathlib import Path
 
 import pytest
 
+from tools.derive.titles import TITLES, name_of, title_of
+
 ROOT = Path(__file__).resolve().parents[2]
-LAYOUTS = sorted(path.stem for path in (ROOT / "tools" / "derive" / "layouts").glob("*.json"))
+NAMES = sorted(path.stem for path in (ROOT / "workflows" / "api").glob("*.json"))
 TITLE = 30  # px of a node's title, which stands above its place
 
 
@@ -29,9 +34,9 @@ def within(a, b):
     return a[0] >= b[0] and a[1] >= b[1] and a[2] <= b[2] and a[3] <= b[3]
 
 
-@pytest.fixture(params=LAYOUTS)
+@pytest.fixture(params=NAMES)
 def graph(request):
-    return load("workflows", request.param)
+    return load("workflows", title_of(request.param))
 
 
 def group_boxes(graph):
@@ -64,9 +69,31 @@ def test_the_graph_opens_where_text_is_drawn(graph):
     assert all(60 <= side * view["scale"] <= 200 for side in view["offset"])
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_layout_file_names_every_node_once(name):
     named = [
         key for group in load("tools/derive/layouts", name) for column in group["columns"] for key in column
     ]
     assert sorted(named) == sorted(map(int, load("workflows/api", name)))
+
+
+def test_every_graph_has_a_title_of_its_own_and_both_forms():
+    titles = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+    assert titles == sorted(map(title_of, NAMES)) and set(TITLES) <= set(NAMES)
+    assert [name_of(title) for title in titles] == [name_of(title_of(name_of(title))) for title in titles]
+    assert len(set(map(name_of, titles))) == len(NAMES)
+
+
+def test_titles_are_in_words_and_the_easy_ones_come_first():
+    titles = [title_of(name) for name in NAMES]
+    assert all(re.fullmatch(r"\d [A-Z]\w+( \w+)? - [\w ,]+", title) for title in titles)
+    assert [name_of(title) for title in sorted(titles)[3:6]] == [
+        "style_aligned_prompts", "style_aligned_reference", "instantstyle"
+    ]  # fmt: skip
+    assert [title[2:8] for title in sorted(titles)[:3]] == ["Try it"] * 3
+
+
+def test_every_card_has_a_small_picture():
+    for name in NAMES:
+        picture = ROOT / "workflows" / f"{title_of(name)}.jpg"
+        assert 4_000 < picture.stat().st_size < 40_000, picture.name

@@ -69,7 +69,7 @@ def test_no_download_is_a_clear_message(monkeypatch, tmp_path):
         host.find_host()
 
 
-def test_the_demo_twin_differs_in_loader_and_sizes_alone():
+def test_the_demo_twin_differs_in_loader_sizes_and_known_styles_alone():
     for path in workflows.FOLDER.glob("*.json"):
         real = workflows.load(path.stem)
         twin = workflows.demo_twin(real)
@@ -86,9 +86,24 @@ def test_the_demo_twin_differs_in_loader_and_sizes_alone():
                 for name, value in changed.items():
                     # The demo loader's fourth output stands in for Load CLIP Vision's first.
                     encoder = isinstance(value, list) and real[value[0]]["class_type"] == "CLIPVisionLoader"
-                    assert name in ("width", "height") or (
-                        encoder and twin[key]["inputs"][name] == [value[0], 3]
+                    known = (name, value, twin[key]["inputs"][name]) == ("style", "in woodcut style", "")
+                    assert (
+                        name in ("width", "height")
+                        or known
+                        or (encoder and twin[key]["inputs"][name] == [value[0], 3])
                     )
+
+
+def test_a_demo_twin_has_no_style_words_that_its_model_knows():
+    twins = {
+        path.stem: workflows.demo_twin(workflows.load(path.stem)) for path in workflows.FOLDER.glob("*.json")
+    }
+    words = {
+        name: [n["inputs"]["style"] for n in t.values() if "style" in n["inputs"]]
+        for name, t in twins.items()
+    }
+    assert words["style_aligned_prompts"] == [""] and words["context_to_prompt"][-1] == ""
+    assert words["style_aligned_famous"] == ["in the style of The Starry Night by Vincent van Gogh"]
 
 
 def test_a_twin_is_printed(capsys, monkeypatch):

@@ -34,7 +34,7 @@ def test_a_node_is_named_once(pack, message):
 
 def test_a_model_that_is_not_sdxl_is_refused(demo, star, sd15):
     for call in (lambda: demo.patched(sd15), lambda: demo.adain(sd15), lambda: demo.invert(star, model=sd15)):
-        with pytest.raises(ValueError, match="model input is a BaseModel, expected an SDXL model"):
+        with pytest.raises(ValueError, match="model input is an SD1.5 model, expected an SDXL model"):
             call()
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tools.derive.titles import name_of
+
 ROOT = Path(__file__).resolve().parents[2]
 FILE = Path(__file__).with_name("shipped_forms.json.xz")
 FOLDERS = {"api": "workflows/api", "canvas": "workflows", "blueprint": "subgraphs"}
@@ -18,8 +20,8 @@ SIDE = 8  # of the small pictures
 
 
 def shipped() -> list[dict[str, Any]]:
-    """``kind``: of FOLDERS; ``name``: the file's, without its ending; ``form``: what it holds; of some API
-    forms ``pictures``: what their demo twins drew in two steps at version 0.1.0, small.
+    """``kind``: of FOLDERS; ``name``: of the API file or the blueprint, without its ending; ``form``: what it
+    holds; of some API forms ``pictures``: what their demo twins drew in two steps at version 0.1.0, small.
     """
     return json.loads(lzma.decompress(FILE.read_bytes()))
 
@@ -27,7 +29,7 @@ def shipped() -> list[dict[str, Any]]:
 def current() -> list[dict[str, Any]]:
     """The forms that are shipped now."""
     return [
-        {"kind": kind, "name": path.stem, "form": json.loads(path.read_text(encoding="utf-8"))}
+        {"kind": kind, "name": name_of(path.stem), "form": json.loads(path.read_text(encoding="utf-8"))}
         for kind, folder in FOLDERS.items()
         for path in sorted((ROOT / folder).glob("*.json"))
     ]

@@ -3,6 +3,7 @@ Screenshots go to ``output/screenshots``.
 """
 
 import json
+import re
 
 import pytest
 
@@ -110,12 +111,8 @@ def test_help_opens_from_a_node(page):
     page.screenshot(path=SHOTS / "help.png")
 
 
-@pytest.mark.parametrize(
-    "alias, kind",
-    [("Whisper", "ZSAMB_TranscribeSpeech"), ("style consistency", "ZSAMB_DINOStyleScore"),
-     ("prompt fusion", "ZSAMB_ContextToPrompt")],
-)  # fmt: skip
-def test_a_node_found_by_an_alias_comes_with_its_defaults(page, alias, kind):
+def searched(page, words):
+    """The node search, with what it finds for some words."""
     page.evaluate("() => app.graph.clear()")
     search = page.get_by_placeholder("Add a node")
     for _ in range(10):  # the canvas takes no notice while it is still being set up
@@ -123,9 +120,29 @@ def test_a_node_found_by_an_alias_comes_with_its_defaults(page, alias, kind):
         page.wait_for_timeout(2000)
         if search.count():
             break
-    search.fill(alias)
+    search.fill(words)
     page.wait_for_timeout(1000)
-    page.screenshot(path=SHOTS / f"search_{alias.replace(' ', '_')}.png")
+    page.screenshot(path=SHOTS / f"search_{words.replace(' ', '_')}.png")
+
+
+def test_the_patch_comes_first_for_style_aligned_and_is_found_for_style_transfer(page):
+    title = object_info(page)["ZSAMB_SharedAttention"]["display_name"]
+    searched(page, "style transfer")
+    assert page.get_by_text(title, exact=True).count()
+    page.keyboard.press("Escape")
+    searched(page, "style aligned")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => app.graph._nodes.length === 1", timeout=10_000)
+    assert page.evaluate("() => app.graph._nodes[0].type") == "ZSAMB_SharedAttention"
+
+
+@pytest.mark.parametrize(
+    "alias, kind",
+    [("Whisper", "ZSAMB_TranscribeSpeech"), ("style consistency", "ZSAMB_DINOStyleScore"),
+     ("prompt fusion", "ZSAMB_ContextToPrompt")],
+)  # fmt: skip
+def test_a_node_found_by_an_alias_comes_with_its_defaults(page, alias, kind):
+    searched(page, alias)
     info = object_info(page)[kind]
     page.get_by_text(info["display_name"], exact=True).first.click()
     page.wait_for_function("() => app.graph._nodes.length === 1", timeout=10_000)
@@ -148,6 +165,53 @@ def test_blueprints_are_listed_and_open_with_their_values(page):
         show(page, json.loads(path.read_text()))
         assert page.evaluate(PROBLEMS) == []
         assert page.evaluate("() => app.graph._nodes.map((n) => n.title)") == [path.stem]
+        page.screenshot(path=SHOTS / f"blueprint {path.stem}.png")
+
+
+def test_a_blueprint_asks_in_words_for_prompts_first_and_the_negative_last(page):
+    for path in BLUEPRINTS:
+        show(page, json.loads(path.read_text()))
+        labels = page.evaluate("() => app.graph._nodes[0].widgets.map((w) => w.label ?? w.name)")
+        assert labels and all(re.fullmatch(r"[A-Z][\w, -]+", label) for label in labels), labels
+        assert labels[0].startswith(("Prompts", "What the picture", "Weight"))
+        assert "Negative prompt" not in labels[:-1]
+        values = page.evaluate("() => app.graph._nodes[0].widgets.map((w) => w.value)")
+        assert None not in values and (path.stem != "Style-Aligned Set" or values[-1] == "")
+
+
+def test_sockets_of_the_pack_have_colors_of_their_own(page):
+    """In the classic style and in Nodes 2.0, also after another palette."""
+    info, host = object_info(page), {"BOOLEAN", "COMBO", "FLOAT", "INT", "STRING", "AUDIO", "HOOKS"}
+    ours = (
+        {kind for name, node in info.items() if name.startswith("ZSAMB_") for kind in node["output"]}
+        - {kind for name, node in info.items() if not name.startswith("ZSAMB_") for kind in node["output"]}
+        - host
+    )
+    colors = """(types) => types.map((type) => [
+        app.canvas.default_connection_color_byType[type], LGraphCanvas.link_type_colors[type],
+        getComputedStyle(document.documentElement).getPropertyValue(`--color-datatype-${type}`).trim(),
+    ])"""
+    seen = page.evaluate(colors, sorted(ours))
+    page.evaluate("async () => await app.extensionManager.colorPalette.loadColorPalette('nord')")
+    assert page.evaluate(colors, sorted(ours)) == seen
+    page.evaluate("async () => await app.extensionManager.colorPalette.loadColorPalette('dark')")
+    assert len(ours) >= 9 and all(len(set(three)) == 1 and three[0].startswith("#") for three in seen)
+    known = set(page.evaluate("() => Object.values(app.canvas.default_connection_color_byType)")) - {""}
+    assert len({three[0] for three in seen}) == len(ours) < len(known)
+
+
+def test_templates_are_listed_from_the_first_to_the_last(page):
+    """Whatever the order of the files on the disk."""
+    listed = page.evaluate("async () => (await app.api.getWorkflowTemplates()).zsamb")
+    titles = sorted(path.stem for path in workflows.FOLDER.parent.glob("*.json"))
+    assert listed[:6] == titles[:6] and sorted(listed) == titles
+    assert [title[0] for title in listed] == sorted(title[0] for title in listed)
+    page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    page.get_by_text("zsamb", exact=True).first.click()
+    page.get_by_text(titles[0], exact=True).first.wait_for(timeout=10_000)
+    page.wait_for_timeout(1500)
+    page.screenshot(path=SHOTS / "templates.png")
+    page.keyboard.press("Escape")
 
 
 def test_a_blueprint_draws(page):
@@ -159,7 +223,10 @@ def test_a_blueprint_draws(page):
         for (const [slot, name] of [[0, 'model'], [1, 'clip'], [2, 'vae']])
             demo.connect(slot, set, set.inputs.findIndex((i) => i.name === name));
         set.connect(0, save, 0);
-        const give = {width: 128, height: 128, steps: 3, prompts: 'a cat\\na boat', style: 'in lava style'};
+        const give = {
+            Width: 128, Height: 128, Steps: 3, 'Prompts, one per line': 'a cat\\na boat',
+            'Style, behind every line': 'in lava style',
+        };
         for (const w of set.widgets) if (w.name in give) w.value = give[w.name];
     }""")
     prompt = as_prompt(page)["output"]

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.lacking import need_browser
+from tools.derive.titles import title_of
 from tools.hosting import workflows
 from tools.hosting.browser import as_prompt, open_page, show
 
@@ -116,7 +117,9 @@ def test_a_muted_node_passes_nothing_on(page, ours):
 
 def test_a_chain_from_a_file_that_was_saved_before(page):
     """Its links name the places that the sockets had then; the page finds them by name."""
-    before = json.loads((workflows.FOLDER.parent / "style_aligned_two_references.json").read_text())
+    before = json.loads(
+        (workflows.FOLDER.parent / f"{title_of('style_aligned_two_references')}.json").read_text()
+    )
     kind = "ZSAMB_StyleReference"
     for node in before["nodes"]:
         if node["type"] == kind:  # as the first form of the node was saved

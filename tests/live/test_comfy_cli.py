@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tools.derive.titles import title_of
 from tools.hosting import workflows
 
 pytestmark = pytest.mark.live
@@ -64,7 +65,7 @@ def test_run_does_not_change_inputs_of_a_workflow(server, cli, flow):
 
 def test_its_editor_changes_the_canvas_form(server, cli, tmp_path):
     canvas = tmp_path / "canvas.json"
-    canvas.write_bytes((workflows.FOLDER.parent / "style_aligned_prompts.json").read_bytes())
+    canvas.write_bytes((workflows.FOLDER.parent / f"{title_of('style_aligned_prompts')}.json").read_bytes())
     where = ("--host", "127.0.0.1", "--port", server.port)
     code, answer = cli("workflow", "set-slot", canvas, "6.seed=5", "2.prompts=a boat", *where)
     assert code == 0 and answer["data"]["applied"] == ["6.seed", "2.prompts"]

@@ -11,6 +11,7 @@ import pytest
 from tests.lacking import need_browser
 from tests.live import shipped_forms
 from tests.live.canvas import FIT, PROBLEMS, SHOTS, numbered, queue
+from tools.derive.titles import title_of
 from tools.hosting import workflows
 from tools.hosting.browser import as_prompt, open_page, show, show_api
 
@@ -50,10 +51,11 @@ def twin_of(name):
 
 
 def test_it_runs(server, stand_ins, name):
-    steps = []
+    steps, twin = [], twin_of(name)
+    kinds = {node["_meta"]["title"]: node["class_type"] for node in twin.values()}
 
     def run():
-        return server.run(twin_of(name), lambda node, step, total: steps.append((node, step, total)))
+        return server.run(twin, lambda title, step, total: steps.append((kinds[title], step, total)))
 
     with ThreadPoolExecutor(1) as aside:  # in this thread Playwright has an event loop running
         pictures = aside.submit(run).result()
@@ -107,7 +109,7 @@ def ours(errors):
 def test_it_opens_as_it_was_written(page, shipped):
     """After all runs: it names models that the server lacks, and the page marks their nodes for a while."""
     page.errors.clear()
-    show(page, json.loads((workflows.FOLDER.parent / f"{shipped}.json").read_text()))
+    show(page, json.loads((workflows.FOLDER.parent / f"{title_of(shipped)}.json").read_text()))
     assert page.evaluate(PROBLEMS) == []
     assert shipped_forms.bare(as_prompt(page)["output"]) == shipped_forms.bare(workflows.load(shipped))
     notes = [n for n in workflows.load(shipped).values() if "note" in n["_meta"]]

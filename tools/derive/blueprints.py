@@ -19,42 +19,55 @@ CATEGORY = "style/Z-SAMB"
 
 @dataclass(frozen=True)
 class Blueprint:
-    """``nodes`` of a workflow; ``widgets`` (node, widget) that are shown on the outside, beside the texts and
-    seeds that the front end shows by itself.
-    """
+    """``nodes`` of a workflow; ``shown``: (node, widget, label) of what can be set outside, in order."""
 
     name: str
     workflow: str
     nodes: tuple[int, ...]
-    widgets: tuple[tuple[int, str], ...]
+    shown: tuple[tuple[int, str, str], ...]
     about: str
 
 
 BLUEPRINTS = [
     Blueprint(
         "Style Reference from a Picture", "style_aligned_reference", (10, 11, 12, 13),
-        ((10, "width"), (10, "height"), (13, "steps"), (13, "cfg"), (13, "refinements")),
+        ((12, "text", "What the picture shows"), (10, "width", "Width of the set"),
+         (10, "height", "Height of the set"), (13, "steps", "Inversion steps"), (13, "cfg", "Inversion CFG"),
+         (13, "refinements", "Refinements")),
         "A picture, scaled to the size of the set and inverted: a reference for SharedAttention Patch.",
     ),
     Blueprint(
         "InstantStyle from a Picture", "instantstyle", (8, 9, 11),
-        ((8, "file"), (9, "clip_name"), (11, "weight"), (11, "preset")),
+        ((11, "weight", "Weight of the style"), (11, "preset", "Blocks"), (8, "file", "IP-Adapter"),
+         (9, "clip_name", "Image encoder")),
         "An IP-Adapter, its image encoder and StyleBlockIPAdapter: a model that draws in a picture's style.",
     ),
     Blueprint(
         "Style-Aligned Set", "style_aligned_prompts", (2, 3, 4, 5, 6, 7),
-        ((2, "prompts"), (2, "style"), (4, "width"), (4, "height"), (5, "strength"), (6, "steps"),
-         (6, "cfg")),
+        ((2, "prompts", "Prompts, one per line"), (2, "style", "Style, behind every line"),
+         (5, "strength", "Strength of the style"), (4, "width", "Width"), (4, "height", "Height"),
+         (6, "seed", "Seed"), (6, "steps", "Steps"), (6, "cfg", "CFG"), (3, "text", "Negative prompt")),
         "One picture per line of text, all in one style: from a checkpoint's model, CLIP and VAE.",
     ),
 ]  # fmt: skip
-MAKE = """({nodes, widgets, name}) => {
+# The front end shows texts and seeds by itself, in the order of the nodes: those go, and ours come.
+MAKE = """({nodes, shown, name}) => {
     const graph = app.graph;
     const {node, subgraph} = graph.convertToSubgraph(new Set(nodes.map((id) => graph.getNodeById(id))));
+    const is_widget = (id) => {
+        const link = subgraph.getLink(id);
+        return Boolean(subgraph.getNodeById(link.target_id).inputs[link.target_slot].widget);
+    };
+    for (const input of [...subgraph.inputs]) if (input.linkIds.every(is_widget)) subgraph.removeInput(input);
+    for (const [id, widget, label] of shown) {
+        const inner = subgraph.getNodeById(id);
+        const slot = inner.inputs.find((input) => input.widget?.name === widget);
+        subgraph.addInput(label, slot.type).connect(slot, inner);
+    }
     node.title = subgraph.name = name;
     node.pos = [0, 0];
     for (const other of [...graph._nodes]) if (other !== node) graph.remove(other);
-    node.properties.proxyWidgets = widgets.map(([id, widget]) => [String(id), widget]);
+    node.setSize([320, node.computeSize()[1] + 80]);  // four lines of prompts
     return JSON.parse(JSON.stringify(graph.serialize()));
 }"""
 
@@ -62,7 +75,7 @@ MAKE = """({nodes, widgets, name}) => {
 def made(page, blueprint: Blueprint) -> dict:
     show_api(page, load(blueprint.workflow))
     page.wait_for_timeout(300)
-    arguments = {"nodes": blueprint.nodes, "widgets": blueprint.widgets, "name": blueprint.name}
+    arguments = {"nodes": blueprint.nodes, "shown": blueprint.shown, "name": blueprint.name}
     graph = page.evaluate(MAKE, arguments)
     (subgraph,) = graph["definitions"]["subgraphs"]
     graph["nodes"][0]["widgets_values"] = []  # the nodes within have them

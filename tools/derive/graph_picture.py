@@ -53,7 +53,7 @@ def in_columns(ui: dict) -> dict:
 
 
 def main() -> None:
-    api = demo_twin(fill(load("style_aligned_prompts"), style="", seed=SEED))
+    api = demo_twin(fill(load("style_aligned_prompts"), seed=SEED))
     for node in api.values():
         node["_meta"].pop("note", None)
         if node["class_type"] == "ZSAMB_LoadDemoModel":
@@ -64,7 +64,9 @@ def main() -> None:
         open_page(server.url, 1900, 1000) as page,
     ):
         show_api(page, api)
-        show(page, in_columns(dressed(api, as_prompt(page)["workflow"])))
+        ui = as_prompt(page)["workflow"]
+        dressed(api, ui)
+        show(page, in_columns(ui))
         page.evaluate(QUEUE)
         page.wait_for_function("() => window.drawn", timeout=300_000)
         page.wait_for_timeout(1500)

@@ -5,7 +5,6 @@ A node's note stands above it.
 """
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +12,20 @@ FOLDER = Path(__file__).with_name("layouts")
 GAP, PAD, HEAD = 40, 24, 60
 TITLE = 34  # a node's title stands above its place
 WIDTH = 320  # of nodes and notes, at least
-RESULT, PICTURE, TEXT = (320, 340), (320, 220), (320, 110)  # nodes that show a set, a picture, a text
-SCALE, CORNER = 0.75, (90, 110)  # how the graph opens: at which zoom, and where its corner is on the page
+PAGE, CORNER = 1900, (90, 110)  # px of a usual page, and where a graph's corner is on it as it opens
+SCALES = (0.65, 0.8)  # how far out and in it opens; below .6 ComfyUI draws no text
 COLOR = "#8aa"
-# Letters of a line, and px of one: what the page draws of a note.
-LETTERS, LINE, HEADING = 56, 16, 34
 
 
-def groups_of(name: str) -> list[dict[str, Any]] | None:
-    """The groups of a workflow, or None where it has no layout file."""
-    path = FOLDER / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else None
+def groups_of(name: str) -> list[dict[str, Any]]:
+    """The groups of a workflow."""
+    return json.loads((FOLDER / f"{name}.json").read_text())
 
 
-def height_of_note(text: str) -> int:
-    """px that the text of a note takes."""
-    lines = [line for line in text.splitlines() if line]
-    rows = sum(math.ceil(len(line) / LETTERS) for line in lines if not line.startswith("#"))
-    return rows * LINE + sum(HEADING for line in lines if line.startswith("#")) + 10 * len(lines) + 20
+def view_of(width: int) -> dict[str, Any]:
+    """How a graph that is so wide opens: whole if it can be read then, else from its first step on."""
+    scale = round(min(max((PAGE - 2 * CORNER[0]) / width, SCALES[0]), SCALES[1]), 2)
+    return {"scale": scale, "offset": [side / scale for side in CORNER]}
 
 
 def place(ui: dict, notes: dict[int, dict], layout: list[dict[str, Any]]) -> None:
@@ -59,4 +54,4 @@ def place(ui: dict, notes: dict[int, dict], layout: list[dict[str, Any]]) -> Non
         })  # fmt: skip
         x = right + GAP
     ui["groups"] = groups
-    ui["extra"] = {"ds": {"scale": SCALE, "offset": [CORNER[0] / SCALE, CORNER[1] / SCALE]}}
+    ui["extra"] = {"ds": view_of(x)}

@@ -1,7 +1,8 @@
 """Derive the UI form of every shipped workflow from its API form: ``nox -s workflows``.
 
 The API file is the source. ComfyUI's own front end puts it onto the canvas and says how it stores it; this
-adds places, colors, the notes that stand in ``_meta``, and where to get the model files.
+adds places, colors, the notes that stand in ``_meta``, and where to get the model files. Nodes are as tall
+as in the taller of its two node styles, so that nothing overlaps in either.
 """
 
 import json
@@ -9,11 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ..hosting.browser import as_prompt, open_page, show_api
+from ..hosting.browser import as_prompt, nodes_2, open_page, show, show_api
 from ..hosting.host import find_host
 from ..hosting.server import Server
 from ..hosting.workflows import FOLDER, Workflow, load
 from . import layout
+from .titles import title_of
 
 HUB = "https://huggingface.co"
 FILES = {
@@ -37,85 +39,63 @@ FILES = {
         "geometry_estimation", "Comfy-Org/Depth-Anything-3", "geometry_estimation/"
     ),
 }  # fmt: skip
-GAP, TOP, NOTE = 70, 60, (360, 190)
 OURS, NOTES = ("#223344", "#2b4158"), ("#3d3a1e", "#4a4725")
-# Nodes that grow a picture once they have run.
-PICTURES = {"LoadImage": 260, "SaveImage": 300, "PreviewImage": 260, "LoadAudio": 120, "PreviewAny": 120}
+RESULT, PICTURE = (420, 440), (320, 260)  # nodes that show what was drawn, and pictures on the way
+SIZES = {
+    "SaveImage": RESULT, "PreviewImage": PICTURE, "LoadImage": (320, 340), "CLIPTextEncode": (320, 110),
+    "PreviewAny": (320, 200),
+}  # fmt: skip
+# Nodes that grow a picture beneath their inputs when they run.
+SHOWS = {"ZSAMB_DINOStyleScore": 200, "ZSAMB_CLIPScore": 200, "ZSAMB_MultiRefBlend": 260}
+# In Nodes 2.0: the px that each node takes, without its title; of a note, those of its text.
+HEIGHTS = """() => Object.fromEntries(app.graph._nodes.map((node) => {
+    const box = document.querySelector(`[data-node-id="${node.id}"]`);
+    const text = box.querySelector('.comfy-markdown-content');
+    const { top, bottom } = box.getBoundingClientRect();
+    const end = text ? text.lastElementChild.getBoundingClientRect().bottom : bottom;
+    return [node.id, Math.ceil((end - top) / app.canvas.ds.scale) - LiteGraph.NODE_TITLE_HEIGHT];
+}))"""
+NOTE_END = 18  # px below a note's text
 
 
-def depth_of(workflow: Workflow) -> dict[str, int]:
-    """Longest way from a source, per node: the column it is drawn in."""
-    depths: dict[str, int] = {}
-
-    def visit(key: str) -> int:
-        if key not in depths:
-            depths[key] = 1 + max((visit(source) for source, _ in links_of(workflow[key])), default=-1)
-        return depths[key]
-
-    for key in workflow:
-        visit(key)
-    # A loader stands before what it is for, and not all of them in one column.
-    for key, node in workflow.items():
-        users = [depths[k] for k, n in workflow.items() if any(source == key for source, _ in links_of(n))]
-        if depths[key] == 0 and users and not node["class_type"].startswith("CheckpointLoader"):
-            depths[key] = min(users) - 1
-    return depths
+def dressed(workflow: Workflow, ui: dict) -> dict[int, dict]:
+    """Give the front end's nodes titles, colors, sizes and model files. Return the notes by the number of the
+    node that each is about.
+    """
+    notes = {}
+    for node in ui["nodes"]:
+        inputs, meta = workflow[str(node["id"])]["inputs"], workflow[str(node["id"])]["_meta"]
+        dress(node, meta["title"])
+        width, height = RESULT if "result" in meta else SIZES.get(node["type"], node["size"])
+        if inputs.get("method") != "attention":  # whose blend is no picture
+            height += SHOWS.get(node["type"], 0)
+        node["size"] = [round(width), round(height)]
+        if "note" in meta:
+            notes[node["id"]] = note(meta["note"])
+    return notes
 
 
-def links_of(node: dict[str, Any]) -> list[list]:
-    return [value for value in node["inputs"].values() if isinstance(value, list)]
-
-
-def dressed(workflow: Workflow, ui: dict) -> dict:
-    """The front end's canvas form with places, titles, colors, notes and model files."""
-    depths = depth_of(workflow)
-    columns: dict[int, list[dict]] = {}
-    for node in sorted(ui["nodes"], key=lambda n: n["id"]):
-        columns.setdefault(depths[str(node["id"])], []).append(node)
-    notes, x = [], 0
-    for column in sorted(columns):
-        y = TOP
-        for node in columns[column]:
-            meta = workflow[str(node["id"])]["_meta"]
-            dress(node, meta["title"])
-            width, height = max(node["size"][0], 300), node["size"][1]
-            height += PICTURES.get(node["type"], 0)
-            node["size"] = [round(width), round(height)]
-            if "note" in meta:
-                notes.append(note(meta["note"], [x, y]))
-                y += notes[-1]["size"][1] + 50
-            node["pos"] = [x, y]
-            y += node["size"][1] + GAP
-        x += max(node["size"][0] for node in columns[column]) + GAP
-    return with_notes({**ui, "groups": [], "extra": {}}, notes)
-
-
-def with_notes(ui: dict, notes: list[dict]) -> dict:
-    """The canvas form, its notes behind its nodes, with the groups and the view that it may have."""
-    for i, entry in enumerate(notes):
+def laid_out(ui: dict, notes: dict[int, dict], groups: list[dict[str, Any]]) -> dict:
+    """The canvas form, its notes behind its nodes, in the places of a layout file."""
+    layout.place(ui, notes, groups)
+    for i, entry in enumerate(notes.values()):
         entry["id"] = ui["last_node_id"] + 1 + i
     return {
         "last_node_id": ui["last_node_id"] + len(notes), "last_link_id": ui["last_link_id"],
-        "nodes": [*ui["nodes"], *notes], "links": ui["links"], "groups": ui["groups"], "config": {},
+        "nodes": [*ui["nodes"], *notes.values()], "links": ui["links"], "groups": ui["groups"], "config": {},
         "extra": ui["extra"], "version": 0.4,
     }  # fmt: skip
 
 
-def laid_out(workflow: Workflow, ui: dict, groups: list[dict[str, Any]]) -> dict:
-    """As `dressed`, with the places of a layout file."""
-    notes = {}
+def grow(page, ui: dict) -> None:
+    """Make nodes as tall as Nodes 2.0 draws them, and notes as their texts. ``page`` has that style."""
+    show(page, ui)
+    page.wait_for_timeout(1000)
+    heights = page.evaluate(HEIGHTS)
     for node in ui["nodes"]:
-        meta = workflow[str(node["id"])]["_meta"]
-        dress(node, meta["title"])
-        if node["type"] == "PreviewImage":
-            node["size"] = list(layout.RESULT if "result" in meta else layout.PICTURE)
-        if node["type"] == "CLIPTextEncode":
-            node["size"] = list(layout.TEXT)
-        if "note" in meta:
-            notes[node["id"]] = note(meta["note"], [0, 0])
-            notes[node["id"]]["size"][1] = layout.height_of_note(meta["note"])
-    layout.place(ui, notes, groups)
-    return with_notes(ui, list(notes.values()))
+        height = heights[str(node["id"])]
+        is_note = node["type"] == "MarkdownNote"
+        node["size"][1] = height + NOTE_END if is_note else max(height, node["size"][1])
 
 
 def dress(node: dict, title: str) -> None:
@@ -137,28 +117,33 @@ def dress(node: dict, title: str) -> None:
     node["widgets_values"] = ["fixed" if v == "randomize" else v for v in values]
 
 
-def note(text: str, place: list[int]) -> dict:
-    lines = sum(1 + len(line) // 52 for line in text.splitlines())
+def note(text: str) -> dict:
     return {
-        "type": "MarkdownNote", "pos": place, "size": [NOTE[0], max(NOTE[1], 30 + 24 * lines)], "flags": {},
+        "type": "MarkdownNote", "pos": [0, 0], "size": [layout.WIDTH, 100], "flags": {},
         "order": 0, "mode": 0, "inputs": [], "outputs": [], "title": "Note", "properties": {},
         "widgets_values": [text], "color": NOTES[0], "bgcolor": NOTES[1],
     }  # fmt: skip
 
 
 def main() -> None:
+    drafts = {}
     with (
         tempfile.TemporaryDirectory() as base,
         Server(find_host(), Path(base)) as server,
         open_page(server.url) as page,
     ):
         for path in sorted(FOLDER.glob("*.json")):
-            show_api(page, load(path.stem))
-            api, ui = load(path.stem), as_prompt(page)["workflow"]
-            groups = layout.groups_of(path.stem)
-            ui = laid_out(api, ui, groups) if groups else dressed(api, ui)
-            (FOLDER.parent / path.name).write_text(json.dumps(ui, indent=1) + "\n")
-            print(f"workflows/{path.name}: {len(ui['nodes'])} nodes")
+            api = load(path.stem)
+            show_api(page, api)
+            ui = as_prompt(page)["workflow"]
+            drafts[path.stem] = ui, dressed(api, ui), layout.groups_of(path.stem)
+        nodes_2(page, True)
+        for name, draft in drafts.items():
+            grow(page, laid_out(*draft))
+            ui = laid_out(*draft)
+            target = FOLDER.parent / f"{title_of(name)}.json"
+            target.write_text(json.dumps(ui, indent=1) + "\n")
+            print(f"workflows/{target.name}: {len(ui['nodes'])} nodes")
 
 
 if __name__ == "__main__":

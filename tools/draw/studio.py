@@ -1,5 +1,7 @@
 """Draw with the shipped workflows on a server, and lay the pictures out."""
 
+import copy
+
 import numpy as np
 import torch
 from PIL import Image
@@ -99,20 +101,11 @@ class Studio:
         return self.server.run(workflow, progress_line(label) if show else None)
 
     def instantstyle(self, prompts: list[str], seed: int, reference: Image.Image) -> list[np.ndarray]:
-        """One picture per prompt, in the reference's style by the demo's adapter, in the block that carries
-        style in the demo UNet; see demo/README.md.
-        """
+        """One picture per prompt, in the reference's style by the demo's adapter."""
         values = {"prompts": "\n".join(prompts), "style": "", "seed": seed, "image": "reference.png"}
         workflow = workflows.fill(self.on_model(workflows.load("instantstyle")), **values)
         reference.save(self.server.base / "input" / "reference.png")
-        sliders = {f"{name}_{number}": float((name, number) == STYLE_BLOCK) for name, number in SDXL_BLOCKS}
-        workflow["block weights"] = {
-            "class_type": "ZSAMB_BlockWeights", "inputs": {**sliders, "layers": ""},
-            "_meta": {"title": "Block Weights"},
-        }  # fmt: skip
-        (node,) = [n for n in workflow.values() if n["class_type"] == "ZSAMB_StyleBlockIPAdapter"]
-        node["inputs"]["block_weights"] = ["block weights", 0]
-        return self.server.run(workflow, progress_line("instantstyle"))
+        return self.server.run(in_style_block(workflow), progress_line("instantstyle"))
 
     def blend(
         self, prompts: list[str], seed: int, references: list[tuple[Image.Image, str]], weight: float
@@ -130,6 +123,22 @@ class Studio:
             workflow = workflows.set_titled(workflow, f"What the {name} reference shows", text=shown)
             workflow = workflows.set_titled(workflow, f"Weight of the {name} reference", weight=w)
         return self.server.run(workflow, None)
+
+
+def in_style_block(workflow: workflows.Workflow) -> workflows.Workflow:
+    """The demo twin with its style images, if any, in the block that carries style in the demo UNet: see
+    demo/README.md.
+    """
+    sliders = {f"{name}_{number}": float((name, number) == STYLE_BLOCK) for name, number in SDXL_BLOCKS}
+    weights = {
+        "class_type": "ZSAMB_BlockWeights", "inputs": {**sliders, "layers": ""},
+        "_meta": {"title": "Block Weights"},
+    }  # fmt: skip
+    changed = {**copy.deepcopy(workflow), "block weights": weights}
+    for node in changed.values():
+        if node["class_type"] == "ZSAMB_StyleBlockIPAdapter":
+            node["inputs"]["block_weights"] = ["block weights", 0]
+    return changed
 
 
 def contact_sheet(

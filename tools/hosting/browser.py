@@ -41,6 +41,12 @@ def reload(page) -> None:
     page.wait_for_timeout(1500)
 
 
+def nodes_2(page, on: bool) -> None:
+    """Draw nodes in the style "Nodes 2.0", or in the classic one."""
+    page.request.post("/api/settings", data={"Comfy.VueNodes.Enabled": on})
+    reload(page)
+
+
 def as_prompt(page) -> dict:
     """{"output": the API form, "workflow": the canvas form} of what is on the canvas."""
     return page.evaluate("async () => await app.graphToPrompt()")

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from zsamb_core.headless.client import Client, ClientError, Unreachable
-from zsamb_core.headless.workflow import Workflow
+from zsamb_core.headless.workflow import Workflow, title
 
 PACK = Path(__file__).resolve().parents[2]
 Progress = Callable[[str, int, int], None]
@@ -134,7 +134,7 @@ class Server:
         """Queue an API workflow, wait for it, and return its pictures, (H, W, 3) in 0..1, in node order:
         the saved ones, or where none is saved the previews.
 
-        ``progress(node class, step, total)`` is called while it runs. Raises ServerError with the server's
+        ``progress(node title, step, total)`` is called while it runs. Raises ServerError with the server's
         message.
         """
         try:
@@ -147,7 +147,7 @@ class Server:
     async def _run(self, workflow: Workflow, progress: Progress | None) -> list[np.ndarray]:
         def step(node: str, done: int, total: int) -> None:
             if progress is not None and total:
-                progress(workflow[node.partition(".")[0]]["class_type"], done, total)
+                progress(title(workflow, node), done, total)
 
         async with Client(self.url) as client:
             result = await client.run(workflow, step)

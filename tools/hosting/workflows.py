@@ -8,6 +8,7 @@ import copy
 import json
 from pathlib import Path
 
+from demo.styles import STYLES
 from zsamb_core.headless.workflow import Workflow, fill, set_titled
 
 __all__ = ["FOLDER", "Workflow", "demo_twin", "fill", "load", "set_titled", "with_steps"]
@@ -22,7 +23,9 @@ JUDGES = {"facebook/dino-vitb8": "demo DINO", "openai/clip-vit-large-patch14": "
 
 
 def demo_twin(workflow: Workflow) -> Workflow:
-    """The same graph on the embedded demo model: other loaders, 128 pixels where SDXL draws 1024."""
+    """The same graph on the embedded demo model: other loaders, 128 pixels where SDXL draws 1024. Style words
+    that the demo model knows go: its pictures would be alike by them alone.
+    """
     twin = copy.deepcopy(workflow)
     for node in twin.values():
         if node["class_type"] in ("CheckpointLoaderSimple", "CLIPVisionLoader"):
@@ -35,6 +38,8 @@ def demo_twin(workflow: Workflow) -> Workflow:
             # Load CLIP Vision's only output is the demo loader's fourth.
             if isinstance(value, list) and workflow[value[0]]["class_type"] == "CLIPVisionLoader":
                 node["inputs"][name] = [value[0], 3]
+        if set(str(node["inputs"].get("style")).split()) & set(STYLES):
+            node["inputs"]["style"] = ""
         for side in ("width", "height"):
             if node["inputs"].get(side) == 1024:
                 node["inputs"][side] = 128

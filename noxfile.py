@@ -287,7 +287,7 @@ def blends(session: nox.Session) -> None:
 @nox.session
 def workflows(session: nox.Session) -> None:
     """Derive workflows/*.json, for the canvas, from workflows/api/*.json, keep both for the tests, take
-    the help pages' pictures off the canvas, draw the first workflows' thumbnails, and one graph. Needs
+    the help pages' pictures off the canvas, draw the template cards, and one graph. Needs
     Chromium.
     """
     set_up(session, BROWSER)

@@ -8,16 +8,17 @@ from typing import Any
 import comfy.ops
 import torch
 import torch.nn.functional as F
-from comfy.ldm.modules.attention import get_attn_precision, optimized_attention
+from comfy.ldm.modules.attention import get_attn_precision
 
 from ....zsamb_core.layers import Layer
 from ....zsamb_core.style_aligned.adain import Statistics, adain, adain_regions, mix, statistics
-from ....zsamb_core.style_aligned.attention import Part, shared_attention, shared_by_all
+from ....zsamb_core.style_aligned.attention import Attention, Part, shared_attention, shared_by_all
 from ....zsamb_core.style_aligned.group_norm import group_norm, group_statistics, pool
 from ....zsamb_core.style_aligned.options import AdaIN
 from ..outliving import for_keeps, outliving
 from ..types import Model
 from .call import CALL, LayerFeatures, Recording, Sharing
+from .host_attention import host_attention, whole_attention
 
 PROJECTIONS = ("queries", "keys", "values")
 
@@ -29,11 +30,7 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, A
     name, number = extra["block"]
     layer = Layer(name, number, extra["block_index"])
 
-    def plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return optimized_attention(
-            q, k, v, extra["n_heads"], attn_precision=extra["attn_precision"], transformer_options=extra
-        )
-
+    plain = partial(host_attention, extra)
     if call is None:
         return plain(q, k, v)
     options = call.options if isinstance(call, Recording) else call.run.options
@@ -76,7 +73,7 @@ def with_references(
     k: torch.Tensor,
     v: torch.Tensor,
     extra: dict[str, Any],
-    plain: Any,
+    plain: Attention,
 ) -> torch.Tensor:
     """(chunks, rows, N, C): every row attends to its own tokens and to the references'."""
     options = call.run.options
@@ -95,9 +92,10 @@ def with_references(
         [reference_part(call, j, f.k.to(k.dtype), f.v.to(v.dtype), weights[j]) for j, f in enumerate(chunk)]
         for chunk in features
     ]
+    heads, whole = extra["n_heads"], whole_attention(extra, q, k)
     if options.share.everyone:
-        return shared_by_all(q, k, v, parts, extra["n_heads"], options.share.strength)
-    return shared_attention(q, k, v, parts, extra["n_heads"])
+        return shared_by_all(q, k, v, parts, heads, options.share.strength, whole)
+    return shared_attention(q, k, v, parts, heads, whole)
 
 
 def normalized(
@@ -166,12 +164,12 @@ def with_the_first(
     k: torch.Tensor,
     v: torch.Tensor,
     extra: dict[str, Any],
-    plain: Any,
+    plain: Attention,
 ) -> torch.Tensor:
     """(chunks, rows, N, C) without references: the first picture is its chunk's reference. Its own attention
     is plain: sharing with itself would change nothing.
     """
-    options, heads = call.run.options, extra["n_heads"]
+    options, heads, whole = call.run.options, extra["n_heads"], whole_attention(extra, q, k)
     first = q.shape[1] // call.rows  # a picture is several rows where it was tiled
     if options.adain is not None and q.shape[1] > first:
 
@@ -183,7 +181,7 @@ def with_the_first(
     if options.share is None:
         return plain(*(x.flatten(0, 1) for x in (q, k, v))).unflatten(0, (call.chunks, -1))
     if options.share.everyone:
-        return shared_by_all(q, k, v, [[] for _ in q], heads, options.share.strength)
+        return shared_by_all(q, k, v, [[] for _ in q], heads, options.share.strength, whole)
     out = torch.empty_like(q)
     out[:, :first] = plain(*(x[:, :first].flatten(0, 1) for x in (q, k, v))).unflatten(0, (call.chunks, -1))
     if q.shape[1] > first:
@@ -192,7 +190,7 @@ def with_the_first(
             [Part(k_first, v_first, shift, options.share.scale)]
             for k_first, v_first in zip(k[:, :first].flatten(1, 2), v[:, :first].flatten(1, 2), strict=True)
         ]
-        out[:, first:] = shared_attention(q[:, first:], k[:, first:], v[:, first:], parts, heads)
+        out[:, first:] = shared_attention(q[:, first:], k[:, first:], v[:, first:], parts, heads, whole)
     return out
 
 

@@ -27,6 +27,7 @@ from ..sampling_run import follow_runs
 from ..sdxl import attention_blocks, context_width, require_additive_noise, require_sdxl
 from ..types import Model
 from .call import RUN, STYLE_IMAGES, Run, apply_with_references
+from .host_attention import others_choice
 from .layers import attend, group_norms, shared_group_norm
 
 OPTIONS = "zsamb_style_options"
@@ -123,6 +124,12 @@ def sample_in_style(
         return executor(noise, latent_image, *args, **kwargs)
     run = prepare_run(model, options, transformer_options, noise)
     tell(run, transformer_options.get(PICTURES))
+    chosen = others_choice(transformer_options)
+    if options.share is not None and chosen is not None:
+        logging.info(
+            f"{NODE}: the patched layers use {chosen}, over own and references' keys in one piece. That takes"
+            " more memory than the pack's own kernels, and it draws other pictures where it is quantized."
+        )
     # The guider's model options are this run's own copy; the host puts the originals back afterwards.
     guider.model_options["transformer_options"] = {**transformer_options, RUN: run}
     try:

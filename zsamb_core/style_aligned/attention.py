@@ -53,16 +53,14 @@ def plain_attention(heads: int, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | 
 
 
 def merge_lse(out: Tensor, lse: Tensor, other: Tensor, other_lse: Tensor) -> None:
-    """Attention over the union of two key sets from the attention over each, into ``out``; ``lse`` becomes
-    the union's log-sum-exp.
+    """Attention over the union of two key sets from the attention over each, into ``out``.
 
     With ``w = sigmoid(other_lse - lse)`` it is ``(1 - w) * out + w * other``: exactly softmax over both
     sets, with no concatenated keys and no logit matrix. A shift of the other set's logits is a shift of its
-    log-sum-exp.
+    log-sum-exp. The union's log-sum-exp is the logaddexp of both.
     """
     w = torch.sigmoid(other_lse - lse).unsqueeze(-1)
     out.lerp_(other, w.to(out.dtype))
-    torch.logaddexp(lse, other_lse, out=lse)
 
 
 def shared_attention(
@@ -91,14 +89,17 @@ def shared_attention(
     out, lse = attention_lse(q_own, k_own, v_own, width)
     for g in range(groups):
         group = slice(g * rows, (g + 1) * rows)
-        for part in parts[g]:
-            _attend_part(out[group], lse[group], q[g], part, heads, width)
+        for i, part in enumerate(parts[g]):
+            _attend_part(out[group], lse[group], q[g], part, heads, width, i + 1 == len(parts[g]))
     return merge_heads(out).view(groups, rows, tokens, channels)
 
 
-def _attend_part(out: Tensor, lse: Tensor, q: Tensor, part: Part, heads: int, width: float) -> None:
-    """Merge the attention of one group's ``q`` (B, N, C) over ``part`` into ``out`` (B, H, N, D) and ``lse``.
-    A function of its own frees one part's attention before the next one's is made.
+def _attend_part(
+    out: Tensor, lse: Tensor, q: Tensor, part: Part, heads: int, width: float, last: bool
+) -> None:
+    """Merge the attention of one group's ``q`` (B, N, C) over ``part`` into ``out`` (B, H, N, D) and, but for
+    the ``last``, into ``lse``. A function of its own frees one part's attention before the next one's is
+    made.
     """
     rows, tokens, _ = q.shape
     # A group's targets ask the same reference: as one long row of queries they repeat no K or V.
@@ -107,8 +108,13 @@ def _attend_part(out: Tensor, lse: Tensor, q: Tensor, part: Part, heads: int, wi
     other, other_lse = attention_lse(queries, k, v, width * part.scale)
     other = other.view(heads, rows, tokens, -1).transpose(0, 1)
     other_lse = other_lse.reshape(heads, rows, tokens).transpose(0, 1)
-    shift = part.shift.unsqueeze(1) if isinstance(part.shift, Tensor) else part.shift
-    merge_lse(out, lse, other, other_lse + shift)
+    if isinstance(part.shift, Tensor):
+        other_lse = other_lse + part.shift.unsqueeze(1)
+    elif part.shift:
+        other_lse = other_lse + part.shift
+    merge_lse(out, lse, other, other_lse)
+    if not last:
+        torch.logaddexp(lse, other_lse, out=lse)
 
 
 def shared_by_all(

@@ -39,9 +39,8 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, A
     if isinstance(call, Recording):
         # Tiling (HyperTile) cuts one picture's row into several.
         rows = (x.reshape(len(call.rows), -1, x.shape[-1]) for x in (q, k, v))
-        for features, *seen in zip(call.rows, *rows, strict=True):
-            queries, keys, values = seen
-            features.layers[layer] = layer_features(queries, keys, values, options.adain)
+        for features, left in zip(call.rows, layer_features(*rows, options.adain), strict=True):
+            features.layers[layer] = left
         return plain(q, k, v)
     # Tiling (HyperTile) cuts a picture's queries into several rows, and the host's attention then reads its
     # keys in as many. Token merging leaves queries out. A chunk's rows stay together in both.
@@ -56,14 +55,23 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, A
     return share(call, layer, q, k, v, extra, plain).flatten(0, 1).to(dtype)
 
 
-def layer_features(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, wanted: AdaIN | None) -> LayerFeatures:
-    """What one reference's row leaves behind, (M, C) each."""
+def layer_features(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, wanted: AdaIN | None
+) -> list[LayerFeatures]:
+    """What the rows of references (R, M, C) leave behind, (M, C) each."""
     with outliving():
-        per_projection = [
+        of_rows = [
             statistics(x) if wanted is not None and getattr(wanted, name) else None
             for x, name in zip((q, k, v), PROJECTIONS, strict=True)
         ]
-    return LayerFeatures(for_keeps(k), for_keeps(v), *per_projection)
+    return [
+        LayerFeatures(
+            for_keeps(k[i]),
+            for_keeps(v[i]),
+            *(None if s is None else Statistics(s.mean[i], s.deviation[i]) for s in of_rows),
+        )
+        for i in range(len(q))
+    ]
 
 
 def with_references(
@@ -171,27 +179,27 @@ def with_the_first(
     """
     options, heads, whole = call.run.options, extra["n_heads"], whole_attention(extra, q, k)
     first = q.shape[1] // call.rows  # a picture is several rows where it was tiled
+    lead, rest = ([x[:, at] for x in (q, k, v)] for at in (slice(first), slice(first, None)))
     if options.adain is not None and q.shape[1] > first:
+        of_lead = dict(zip(PROJECTIONS, lead, strict=True))
 
         def towards(x: torch.Tensor, name: str, strength: float) -> torch.Tensor:
-            target = statistics(x[:, :first].flatten(1, 2)[:, None])
-            return torch.cat([x[:, :first], adain(x[:, first:], target, strength)], 1)
+            return adain(x, statistics(of_lead[name].flatten(1, 2)[:, None]), strength)
 
-        q, k, v = normalized(q, k, v, options.adain, towards)
+        rest = list(normalized(*rest, options.adain, towards))
+    if options.share is None or options.share.everyone:
+        q, k, v = (torch.cat(both, 1) for both in zip(lead, rest, strict=True))
     if options.share is None:
-        return plain(*(x.flatten(0, 1) for x in (q, k, v))).unflatten(0, (call.chunks, -1))
+        return plain(*(x.flatten(0, 1) for x in (q, k, v)), None).unflatten(0, (call.chunks, -1))
     if options.share.everyone:
         return shared_by_all(q, k, v, [[] for _ in q], heads, options.share.strength, whole)
-    out = torch.empty_like(q)
-    out[:, :first] = plain(*(x[:, :first].flatten(0, 1) for x in (q, k, v))).unflatten(0, (call.chunks, -1))
-    if q.shape[1] > first:
-        shift = options.share.shift + math.log(options.share.strength)
-        parts = [
-            [Part(k_first, v_first, shift, options.share.scale)]
-            for k_first, v_first in zip(k[:, :first].flatten(1, 2), v[:, :first].flatten(1, 2), strict=True)
-        ]
-        out[:, first:] = shared_attention(q[:, first:], k[:, first:], v[:, first:], parts, heads, whole)
-    return out
+    own = plain(*(x.flatten(0, 1) for x in lead), None).unflatten(0, (call.chunks, -1))
+    if q.shape[1] == first:
+        return own
+    shift = options.share.shift + math.log(options.share.strength)
+    _, k_first, v_first = (x.flatten(1, 2) for x in lead)
+    parts = [[Part(*kv, shift, options.share.scale)] for kv in zip(k_first, v_first, strict=True)]
+    return torch.cat([own, shared_attention(*rest, parts, heads, whole)], 1)
 
 
 @torch.compiler.disable

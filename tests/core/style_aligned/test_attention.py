@@ -294,3 +294,15 @@ def test_a_mask_confines_adain_to_its_region():
     torch.testing.assert_close(out[:, 8:], x[:, 8:], rtol=0, atol=1e-6)
     torch.testing.assert_close(out[:, :8], adain(x[:, :8], target).to(x), rtol=0, atol=1e-5)
     assert adain_regions(x, [(target, torch.zeros(2, 20))]).equal(x.float().to(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_adain_of_halves_on_a_card_is_that_of_singles(dtype):
+    """There product and sum are one operator, rounded once."""
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    x, ref = rows(4, 50, seed=1).to(dtype), statistics(rows(1, 30, seed=2).float() * 3 + 1)
+    target = type(ref)(ref.mean.cuda(), ref.deviation.cuda())
+    out = adain(x.cuda(), target, 0.7).cpu()
+    expected = adain(x.float(), ref, 0.7)
+    torch.testing.assert_close(out.float(), expected, rtol=2 * torch.finfo(dtype).eps, atol=1e-5)

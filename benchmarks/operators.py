@@ -24,7 +24,6 @@ from torch.utils.flop_counter import flop_registry
 
 from demo.training.hosting import import_host
 from demo.training.measure import load_pack
-
 from zsamb_core.style_aligned import kernels
 
 from .ip_adapter import CONFIG
@@ -160,8 +159,10 @@ def a_run(pack, options, batch: int, side: int, references: int):
 
 
 def call(pack, model, run, batch: int, side: int, device: torch.device = DEVICE):
-    """One call of the model on ``batch`` positive and as many negative rows; ``run`` None for the stock
-    model.""" from comfy.patcher_extension import WrappersMP
+    """One call of the model on ``batch`` positive and as many negative rows. ``run``: a `Run`, patches of
+    self-attention by block, or None for the stock model.
+    """
+    from comfy.patcher_extension import WrappersMP
 
     host = pack.nodes._host.style_aligned
     x = torch.zeros(2 * batch, 4, side, side, device=device)

@@ -11,7 +11,6 @@ All of it is hooks of the host on the clone; no module is touched:
 """
 
 import logging
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +25,7 @@ from ..batch_part import PICTURES, numbered, rows_of
 from ..sampling_run import follow_runs
 from ..sdxl import attention_blocks, context_width, require_additive_noise, require_sdxl
 from ..types import Model
+from .bank_size import bytes_of_bank, rows_for
 from .call import RUN, STYLE_IMAGES, Run, apply_with_references
 from .host_attention import others_choice
 from .layers import attend, group_norms, shared_group_norm
@@ -251,15 +251,11 @@ def count_references(
     model_options: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> Any:
-    """PREPARE_SAMPLING wrapper: the memory estimate must know of the references. What one leaves in the
-    layers for both its prompts is about what two rows of its size need.
-    """
+    """PREPARE_SAMPLING wrapper: the host sets aside memory by rows, and must do so for the references too."""
     run = (model_options or {}).get("transformer_options", {}).get(RUN)
     if run is not None:
-        pictures = sum(r.trajectory.points[0].numel() for r in run.references) / math.prod(noise_shape[1:])
-        batch = noise_shape[0]
+        batch, size = noise_shape[0], noise_shape[1:]
         if 0 < run.options.at_once < batch:
-            # The first picture leaves as much, where it is the reference.
-            batch, pictures = run.options.at_once, pictures if run.references else 1
-        noise_shape = [batch + math.ceil(2 * pictures), *noise_shape[1:]]
+            batch = run.options.at_once
+        noise_shape = [batch + rows_for(model, size, bytes_of_bank(model, run)), *size]
     return executor(model, noise_shape, *args, model_options=model_options, **kwargs)

@@ -131,25 +131,28 @@ def fake_sdxl(dtype: torch.dtype):
     return comfy.model_patcher.ModelPatcher(base, load_device=DEVICE, offload_device=DEVICE)
 
 
-def a_run(pack, options, batch: int, side: int, references: int):
-    """A sampling run with ``references`` pictures of the targets' size, (4, side, side), weighed alike."""
+def style_run(pack, batch: int, side: int, references: int, context: int = 2048, vector: int = 2816):
+    """A sampling run with ``references`` pictures of the targets' size, (4, side, side), weighed alike. The
+    authors' settings for pictures from outside: score shift ln 2, AdaIN of queries and keys.
+    """
     import comfy.conds
 
     core, host = pack.zsamb_core.style_aligned, pack.nodes._host.style_aligned
-    points = torch.zeros(2, 4, side, side)
-    path = core.reference.Trajectory(torch.tensor([0.0, 10.0]), points)
+    share = core.options.Share(shift=math.log(2) if references else 0.0)
+    torch.manual_seed(1)
+    path = core.reference.Trajectory(torch.tensor([0.0, 10.0]), torch.randn(2, 4, side, side))
     cond = {
-        "c_crossattn": comfy.conds.CONDCrossAttn(torch.zeros(1, 77, 2048)),
-        "y": comfy.conds.CONDRegular(torch.zeros(1, 2816)),
+        "c_crossattn": comfy.conds.CONDCrossAttn(torch.randn(1, 77, context)),
+        "y": comfy.conds.CONDRegular(torch.randn(1, vector)),
     }
-    prompt = [[torch.zeros(1, 77, 2048), {}]]
+    prompt = [[torch.zeros(1, 77, context), {}]]
     return host.call.Run(
-        options,
+        core.options.StyleOptions(share=share).resolved(),
         batch=batch,
         size=(side, side),
         start=1e9,
         end=0.0,
-        patches={block: host.layers.attend for block in pack.zsamb_core.layers.SDXL_BLOCKS},
+        patches=dict.fromkeys(pack.zsamb_core.layers.SDXL_BLOCKS, host.layers.attend),
         references=(core.reference.Reference(path, prompt, prompt),) * references,
         weights=(1 / references,) * references if references else (),
         mean_weights=(1 / references,) * references if references else (),
@@ -158,28 +161,52 @@ def a_run(pack, options, batch: int, side: int, references: int):
     )
 
 
-def call(pack, model, run, batch: int, side: int, device: torch.device = DEVICE):
-    """One call of the model on ``batch`` positive and as many negative rows. ``run``: a `Run`, patches of
-    self-attention by block, or None for the stock model.
+def with_patches(pack, run):
+    """The run with the patched layers as they are now."""
+    attend = pack.nodes._host.style_aligned.layers.attend
+    return replace(run, patches=dict.fromkeys(run.patches, attend))
+
+
+def inputs(
+    batch: int,
+    side: int,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    context: int = 2048,
+    vector: int = 2816,
+) -> dict:
+    """Of a call on ``batch`` positive and as many negative rows, random but for the noise level. ``context``,
+    ``vector``: channels of the model's prompts, and of pooled text and sizes.
+    """
+    torch.manual_seed(0)
+    rows = 2 * batch
+    return {
+        "x": (torch.randn(rows, 4, side, side) * SIGMA).to(device),
+        "t": torch.full((rows,), SIGMA, device=device),
+        "c_crossattn": torch.randn(rows, 77, context).to(device, dtype),
+        "y": torch.randn(rows, vector).to(device, dtype),
+    }
+
+
+def call(pack, model, run, given: dict, halves: tuple[int, ...] = (1, 0)) -> torch.Tensor:
+    """One call of a MODEL on `inputs`, or on a half of them. ``run``: a `Run`, patches of self-attention by
+    block, or None for the model as it is.
     """
     from comfy.patcher_extension import WrappersMP
 
     host = pack.nodes._host.style_aligned
-    x = torch.zeros(2 * batch, 4, side, side, device=device)
-    sigma = torch.full((2 * batch,), SIGMA, device=device)
-    options: dict = {"cond_or_uncond": [1, 0], "uuids": ["-", "+"], "wrappers": {}}
-    if isinstance(run, dict):  # patches alone
+    options = {
+        **model.model_options["transformer_options"],
+        "wrappers": model.wrappers,
+        "cond_or_uncond": list(halves),
+        "uuids": [("-", "+")[1 - half] for half in halves],
+    }
+    if isinstance(run, dict):
         options["patches_replace"] = {"attn1": run}
     elif run is not None:
         wrappers = {WrappersMP.APPLY_MODEL: {"style": [host.call.apply_with_references]}}
         options |= {host.call.RUN: run, "wrappers": wrappers, "patches_replace": {"attn1": run.patches}}
-    return model.model.apply_model(
-        x,
-        sigma,
-        c_crossattn=torch.zeros(2 * batch, 77, 2048, device=device),
-        y=torch.zeros(2 * batch, 2816, device=device),
-        transformer_options=options,
-    )
+    return model.model.apply_model(**given, transformer_options=options)
 
 
 def watched(pack, model, run, batch: int, side: int) -> tuple[torch.Tensor, dict[str, Counted]]:
@@ -201,14 +228,7 @@ def watched(pack, model, run, batch: int, side: int) -> tuple[torch.Tensor, dict
     patches = dict.fromkeys(pack.zsamb_core.layers.SDXL_BLOCKS, attend)
     given = patches if run is None else replace(run, patches=patches)
     with watch, Fused():
-        return call(pack, model, given, batch, side), watch.parts
-
-
-def style_run(pack, batch: int, side: int, references: int):
-    """The authors' settings for pictures from outside: score shift ln 2, AdaIN of queries and keys."""
-    options = pack.zsamb_core.style_aligned.options
-    share = options.Share(shift=math.log(2) if references else 0.0)
-    return a_run(pack, options.StyleOptions(share=share).resolved(), batch, side, references)
+        return call(pack, model, given, inputs(batch, side, DEVICE)), watch.parts
 
 
 def pretend(pack, name: str, put=setattr) -> None:

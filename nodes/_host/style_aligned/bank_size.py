@@ -1,7 +1,7 @@
 """How much memory the references' features take, told before anything is loaded.
 
-At 1024 px SDXL's 70 self-attention layers leave 104.9 million keys and as many values: 419 MB in half precision
-for a reference with one prompt, 839 MB with both.
+At 1024 px SDXL's 70 self-attention layers leave 104.9 million keys and as many values: 419 MB in half
+precision for a reference with one prompt, 839 MB with both.
 """
 
 import math
@@ -29,8 +29,8 @@ def tokens_of(layer: Layer, size: tuple[int, int]) -> int:
 def bytes_of_features(
     widths: dict[Layer, int], options: StyleOptions, size: tuple[int, int], element: int
 ) -> int:
-    """Of one reference of ``size`` with one prompt: keys and values of ``element`` bytes a number, and AdaIN's
-    statistics in fp32. ``widths``: the self-attention layers'.
+    """Of one reference of ``size`` with one prompt: keys and values of ``element`` bytes a number, and
+    AdaIN's statistics in fp32. ``widths``: the self-attention layers'.
     """
     adain = options.adain
     wanted = 0 if adain is None else adain.queries + adain.keys + adain.values

@@ -63,3 +63,15 @@ def test_without_a_device_it_says_so():
 def test_a_part_that_does_not_exist_is_refused():
     done = command("speeed")
     assert done.returncode == 2 and "expected some of parity, speed, demo" in done.stderr
+
+
+def test_a_steps_parts_are_timed():
+    """`python -m benchmarks.step`, on the demo model alone."""
+    call = [sys.executable, "-m", "benchmarks.step", "--model", "demo", "--pictures", "1", "--rounds", "1"]
+    out = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert out.startswith("demo, 1 pictures of 128 px, 1 references: stock ")
+    shares = {line[:34].strip(): float(line[34:].split("%")[0]) for line in out.splitlines()[1:]}
+    parts = {"reference call", "statistics and AdaIN", "attention, own and references", "merge"}
+    assert parts < set(shares) and all(0 <= share <= 100 for share in shares.values())
+    within = shares["patched layers in all"]
+    assert within + 0.2 >= shares["statistics and AdaIN"] + shares["attention, own and references"]

@@ -308,6 +308,13 @@ def snapshot(session: nox.Session) -> None:
 
 
 @nox.session
+def gpu(session: nox.Session) -> None:
+    """On a CUDA device: parity, speed and the demo, as JSON and tables; ``nox -s gpu -- parity`` one part."""
+    set_up(session)
+    run(session, "benchmarks.gpu", *session.posargs)
+
+
+@nox.session
 def benchmarks(session: nox.Session) -> None:
     """Speed, as ratios measured side by side, and what an inversion's model calls buy."""
     set_up(session, BROWSER, ARCHIVE)
@@ -315,5 +322,6 @@ def benchmarks(session: nox.Session) -> None:
     run(session, "benchmarks.ip_adapter")
     run(session, "benchmarks.scores")
     run(session, "benchmarks.inversion")
+    run(session, "benchmarks.operators")
     run(session, "benchmarks.import_time")
     run(session, "benchmarks.first_click")

@@ -33,17 +33,21 @@ CONFIG = {
 FEATURES, HIDDEN = 1280, 1664  # of ViT-bigG
 
 
-def sdxl(device):
-    """MODEL of SDXL's size with random weights."""
+def sdxl(device, dtype=None, shape=CONFIG):
+    """MODEL of SDXL's size with random weights; in fp16 on CUDA, else in fp32."""
     import comfy.model_patcher
     import comfy.supported_models
 
-    config = comfy.supported_models.SDXL(CONFIG)
-    config.set_inference_dtype(torch.float16 if device.type == "cuda" else torch.float32, None)
+    config = comfy.supported_models.SDXL(shape)
+    dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
+    config.set_inference_dtype(dtype, None)
     base = config.get_model({}, device=device)
-    for parameter in base.diffusion_model.parameters():
-        bound = parameter.shape[-1] ** -0.5
-        parameter.data.uniform_(-bound, bound)
+    for name, parameter in base.diffusion_model.named_parameters():
+        if parameter.ndim > 1:  # by the inputs of one output, so that half precision does not overflow
+            bound = parameter[0].numel() ** -0.5
+            parameter.data.uniform_(-bound, bound)
+        else:
+            parameter.data.fill_(float(name.endswith("weight")))
     return comfy.model_patcher.ModelPatcher(base, load_device=device, offload_device=device)
 
 

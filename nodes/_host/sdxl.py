@@ -39,6 +39,11 @@ def _transformer_blocks(model: Model) -> list[tuple[Layer, Any]]:
     return layers
 
 
+def self_attention(model: Model) -> dict[Layer, int]:
+    """The width of every self-attention layer of a MODEL."""
+    return {layer: m.attn1.heads * m.attn1.dim_head for layer, m in _transformer_blocks(model)}
+
+
 def cross_attention(model: Model, context: int, node: str) -> dict[Layer, int]:
     """The width of every cross-attention layer of a MODEL. Raises ValueError for a model without, or whose
     context is not of ``context`` channels.

@@ -200,17 +200,20 @@ def test_pictures_at_once_with_masks_controlnets_and_style_images(demo, pack, re
         torch.testing.assert_close(out, drawn[0, "after"], **CLOSE)
 
 
-@pytest.mark.parametrize("at_once, rows", [(0, 6), (2, 2 + 2), (6, 6), (9, 6)])
-def test_the_memory_that_is_asked_for_is_that_of_the_pictures_at_once(pack, at_once, rows):
-    """And of two rows for what the first picture, in parts the reference, leaves in the layers."""
+@pytest.mark.parametrize("at_once, pictures", [(0, 6), (2, 2), (6, 6), (9, 6)])
+def test_the_memory_that_is_asked_for_is_that_of_the_pictures_at_once(pack, demo, at_once, pictures):
+    """And of what the first picture, in parts the reference, leaves in the layers."""
     host = pack.nodes._host
     options = pack.zsamb_core.style_aligned.options.StyleOptions(at_once=at_once)
     run = host.style_aligned.call.Run(options, batch=6, size=(8, 8), start=9.0, end=0.0, patches={})
     asked = host.style_aligned.patch.count_references(
-        lambda model, shape, **_: shape, None, [6, 4, 8, 8],
+        lambda model, shape, **_: shape, demo.model, [6, 4, 8, 8],
         model_options={"transformer_options": {host.style_aligned.call.RUN: run}},
     )  # fmt: skip
-    assert asked == [rows, 4, 8, 8]
+    kept = host.style_aligned.bank_size.bytes_of_bank(demo.model, run)
+    assert (kept > 0) == (pictures < 6)
+    rows, of_one = asked[0] - pictures, demo.model.model.memory_required([1, 4, 8, 8])
+    assert asked[1:] == [4, 8, 8] and (rows - 1) * of_one < kept <= rows * of_one
 
 
 def test_never_more_than_the_pictures_at_once_are_in_the_model(demo, four):

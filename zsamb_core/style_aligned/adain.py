@@ -45,8 +45,20 @@ def mix(parts: Sequence[tuple[Statistics, float]]) -> Statistics:
     """Means and deviations mixed by weight: the Wasserstein-2 barycentre of normal distributions in one
     dimension, which is what a channel is here. Weights sum to 1.
     """
+    if len(parts) == 1 and parts[0][1] == 1:
+        return parts[0][0]
     mean = torch.stack([s.mean * w for s, w in parts]).sum(0)
     return Statistics(mean, torch.stack([s.deviation * w for s, w in parts]).sum(0))
+
+
+def _affine(x: Tensor, gain: Tensor, offset: Tensor) -> Tensor:
+    """``x * gain + offset`` in fp32, rounded once to the type of ``x``. On CUDA halves are read and written
+    once; elsewhere product and sum are rounded one by one, as ever.
+    """
+    out = torch.empty_like(x)
+    if x.is_cuda and x.dtype in (torch.float16, torch.bfloat16):
+        return torch.addcmul(offset, x, gain, out=out)
+    return torch.add(x * gain, offset, out=out)
 
 
 def adain(x: Tensor, target: Statistics, strength: float = 1.0, mask: Tensor | None = None) -> Tensor:
@@ -58,9 +70,11 @@ def adain(x: Tensor, target: Statistics, strength: float = 1.0, mask: Tensor | N
     own = statistics(x, mask)
     gain = target.deviation / own.deviation
     # One affine map per row and channel: x * gain + offset, mixed with the identity.
-    moved = strength if mask is None else strength * mask.float().unsqueeze(-1)
-    offset = moved * (target.mean - own.mean * gain)
-    return (x.float() * (1 + moved * (gain - 1)) + offset).to(x.dtype)
+    offset, gain = target.mean - own.mean * gain, gain - 1
+    if mask is not None or strength != 1:
+        moved = strength if mask is None else strength * mask.float().unsqueeze(-1)
+        offset, gain = moved * offset, moved * gain
+    return _affine(x, 1 + gain, offset)
 
 
 def adain_regions(

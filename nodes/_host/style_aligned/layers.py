@@ -9,16 +9,17 @@ from typing import Any
 import comfy.ops
 import torch
 import torch.nn.functional as F
-from comfy.ldm.modules.attention import get_attn_precision, optimized_attention
+from comfy.ldm.modules.attention import get_attn_precision
 
 from ....zsamb_core.layers import Layer
 from ....zsamb_core.style_aligned.adain import Statistics, adain, adain_regions, mix, statistics
-from ....zsamb_core.style_aligned.attention import Part, shared_attention, shared_by_all
+from ....zsamb_core.style_aligned.attention import Attention, Part, shared_attention, shared_by_all
 from ....zsamb_core.style_aligned.group_norm import group_norm, group_statistics, pool
 from ....zsamb_core.style_aligned.options import AdaIN
 from ..outliving import for_keeps, outliving
 from ..types import Model
 from .call import CALL, LayerFeatures, Recording, Sharing
+from .host_attention import host_attention, whole_attention
 
 PROJECTIONS = ("queries", "keys", "values")
 
@@ -30,11 +31,7 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, A
     name, number = extra["block"]
     layer = Layer(name, number, extra["block_index"])
 
-    def plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return optimized_attention(
-            q, k, v, extra["n_heads"], attn_precision=extra["attn_precision"], transformer_options=extra
-        )
-
+    plain = partial(host_attention, extra)
     if call is None:
         return plain(q, k, v)
     options = call.options if isinstance(call, Recording) else call.run.options
@@ -42,10 +39,10 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, A
         return plain(q, k, v)
     if isinstance(call, Recording):
         # Tiling (HyperTile) cuts one picture's row into several.
-        rows = (x.reshape(len(call.rows), -1, x.shape[-1]) for x in (q, k, v))
-        for features, *seen in zip(call.rows, *rows, strict=True):
-            queries, keys, values = seen
-            features.layers[layer] = layer_features(queries, keys, values, options.adain)
+        queries, keys, values = (x.reshape(len(call.rows), -1, x.shape[-1]) for x in (q, k, v))
+        left_behind = layer_features(queries, keys, values, options.adain)
+        for features, left in zip(call.rows, left_behind, strict=True):
+            features.layers[layer] = left
         return plain(q, k, v)
     # Tiling (HyperTile) cuts a picture's queries into several rows, and the host's attention then reads its
     # keys in as many. Token merging leaves queries out. A chunk's rows stay together in both.
@@ -72,7 +69,7 @@ def by_groups(
     k: torch.Tensor,
     v: torch.Tensor,
     extra: dict[str, Any],
-    plain: Any,
+    plain: Attention,
 ) -> torch.Tensor:
     """(chunks, rows, N, C): the pictures of each group as if the whole call were at its strength."""
     out = torch.empty_like(q)
@@ -94,7 +91,7 @@ def by_groups(
             )
             drawn = shared(part, layer, *own, extra, plain)
         else:
-            drawn = plain(*(x.flatten(0, 1) for x in own)).unflatten(0, (call.chunks, -1))
+            drawn = plainly(plain, call.chunks, *own)
             none = q.new_zeros(1, 1).expand(len(rows), q.shape[2])
             note_shares(call, layer, [pictures[row] for row in rows], [none] * call.chunks, extra)
         out[:, at] = drawn[:, [taken.index(row) for row in at]]
@@ -105,18 +102,33 @@ def pictures_of(call: Sharing) -> Sequence[int]:
     return call.pictures if call.pictures is not None else range(call.rows)
 
 
+def plainly(plain: Attention, chunks: int, *qkv: torch.Tensor) -> torch.Tensor:
+    """(chunks, rows, N, C): every row's attention to its own tokens alone."""
+    q, k, v = (x.flatten(0, 1) for x in qkv)
+    return plain(q, k, v, None).unflatten(0, (chunks, -1))
+
+
 def tiled(rows: Iterable[int], tiles: int) -> list[int]:
     return [row * tiles + i for row in rows for i in range(tiles)]
 
 
-def layer_features(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, wanted: AdaIN | None) -> LayerFeatures:
-    """What one reference's row leaves behind, (M, C) each."""
+def layer_features(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, wanted: AdaIN | None
+) -> list[LayerFeatures]:
+    """What the rows of references (R, M, C) leave behind, (M, C) each."""
     with outliving():
-        per_projection = [
+        of_rows = [
             statistics(x) if wanted is not None and getattr(wanted, name) else None
             for x, name in zip((q, k, v), PROJECTIONS, strict=True)
         ]
-    return LayerFeatures(for_keeps(k), for_keeps(v), *per_projection)
+    return [
+        LayerFeatures(
+            for_keeps(k[i]),
+            for_keeps(v[i]),
+            *(None if s is None else Statistics(s.mean[i], s.deviation[i]) for s in of_rows),
+        )
+        for i in range(len(q))
+    ]
 
 
 def with_references(
@@ -126,7 +138,7 @@ def with_references(
     k: torch.Tensor,
     v: torch.Tensor,
     extra: dict[str, Any],
-    plain: Any,
+    plain: Attention,
 ) -> torch.Tensor:
     """(chunks, rows, N, C): every row attends to its own tokens and to the references'."""
     options = call.run.options
@@ -145,10 +157,11 @@ def with_references(
         [reference_part(call, j, f.k.to(k.dtype), f.v.to(v.dtype), weights[j]) for j, f in enumerate(chunk)]
         for chunk in features
     ]
+    heads, whole = extra["n_heads"], whole_attention(extra, q, k)
     if options.share.everyone:
-        return shared_by_all(q, k, v, parts, extra["n_heads"], options.share.strength)
+        return shared_by_all(q, k, v, parts, heads, options.share.strength, whole)
     shares: list[torch.Tensor] | None = None if call.listening is None else []
-    out = shared_attention(q, k, v, parts, extra["n_heads"], shares)
+    out = shared_attention(q, k, v, parts, heads, whole, shares)
     note_shares(call, layer, pictures_of(call), shares, extra)
     return out
 
@@ -241,36 +254,37 @@ def with_the_first(
     k: torch.Tensor,
     v: torch.Tensor,
     extra: dict[str, Any],
-    plain: Any,
+    plain: Attention,
 ) -> torch.Tensor:
     """(chunks, rows, N, C) without references: the first picture is its chunk's reference. Its own attention
     is plain: sharing with itself would change nothing.
     """
-    options, heads = call.run.options, extra["n_heads"]
+    options, heads, whole = call.run.options, extra["n_heads"], whole_attention(extra, q, k)
     first = q.shape[1] // call.rows  # a picture is several rows where it was tiled
+    lead, rest = (tuple(x[:, at] for x in (q, k, v)) for at in (slice(first), slice(first, None)))
     if options.adain is not None and q.shape[1] > first:
+        of_lead = dict(zip(PROJECTIONS, lead, strict=True))
 
         def towards(x: torch.Tensor, name: str, strength: float) -> torch.Tensor:
-            target = statistics(x[:, :first].flatten(1, 2)[:, None])
-            return torch.cat([x[:, :first], adain(x[:, first:], target, strength)], 1)
+            return adain(x, statistics(of_lead[name].flatten(1, 2)[:, None]), strength)
 
-        q, k, v = normalized(q, k, v, options.adain, towards)
+        rest = normalized(rest[0], rest[1], rest[2], options.adain, towards)
+    if options.share is None or options.share.everyone:
+        q, k, v = (torch.cat(both, 1) for both in zip(lead, rest, strict=True))
     if options.share is None:
-        return plain(*(x.flatten(0, 1) for x in (q, k, v))).unflatten(0, (call.chunks, -1))
+        return plainly(plain, call.chunks, q, k, v)
     if options.share.everyone:
-        return shared_by_all(q, k, v, [[] for _ in q], heads, options.share.strength)
-    out = torch.empty_like(q)
-    out[:, :first] = plain(*(x[:, :first].flatten(0, 1) for x in (q, k, v))).unflatten(0, (call.chunks, -1))
-    if q.shape[1] > first:
-        shift = options.share.shift + math.log(options.share.strength)
-        parts = [
-            [Part(k_first, v_first, shift, options.share.scale)]
-            for k_first, v_first in zip(k[:, :first].flatten(1, 2), v[:, :first].flatten(1, 2), strict=True)
-        ]
-        shares: list[torch.Tensor] | None = None if call.listening is None else []
-        out[:, first:] = shared_attention(q[:, first:], k[:, first:], v[:, first:], parts, heads, shares)
-        note_shares(call, layer, pictures_of(call)[1:], shares, extra)
-    return out
+        return shared_by_all(q, k, v, [[] for _ in q], heads, options.share.strength, whole)
+    own = plainly(plain, call.chunks, *lead)
+    if q.shape[1] == first:
+        return own
+    shift = options.share.shift + math.log(options.share.strength)
+    _, k_first, v_first = (x.flatten(1, 2) for x in lead)
+    parts = [[Part(*kv, shift, options.share.scale)] for kv in zip(k_first, v_first, strict=True)]
+    shares: list[torch.Tensor] | None = None if call.listening is None else []
+    others = shared_attention(rest[0], rest[1], rest[2], parts, heads, whole, shares)
+    note_shares(call, layer, pictures_of(call)[1:], shares, extra)
+    return torch.cat([own, others], 1)
 
 
 @torch.compiler.disable

@@ -12,7 +12,6 @@ All of it is hooks of the host on the clone; no module is touched:
 """
 
 import logging
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -31,7 +30,9 @@ from ..previews import preview_the_batch
 from ..sampling_run import follow_runs
 from ..sdxl import attention_blocks, context_width, require_additive_noise, require_sdxl
 from ..types import Model
+from .bank_size import bytes_of_bank, rows_for
 from .call import RUN, STYLE_IMAGES, Run, apply_with_references
+from .host_attention import others_choice
 from .layers import attend, group_norms, shared_group_norm
 
 OPTIONS = "zsamb_style_options"
@@ -142,6 +143,12 @@ def sample_in_style(
     if record is not None:
         run = replace(run, maps=AttentionMaps(run.batch))
     tell(run, transformer_options.get(PICTURES))
+    chosen = others_choice(transformer_options)
+    if asked.share is not None and chosen is not None:
+        logging.info(
+            f"{NODE}: the patched layers use {chosen}, over own and references' keys in one piece. That takes"
+            " more memory than the pack's own kernels, and it draws other pictures where it is quantized."
+        )
     # The guider's model options are this run's own copy; the host puts the originals back afterwards.
     guider.model_options["transformer_options"] = {**transformer_options, RUN: run}
     try:
@@ -299,15 +306,11 @@ def count_references(
     model_options: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> Any:
-    """PREPARE_SAMPLING wrapper: the memory estimate must know of the references. What one leaves in the
-    layers for both its prompts is about what two rows of its size need.
-    """
+    """PREPARE_SAMPLING wrapper: the host sets aside memory by rows, and must do so for the references too."""
     run = (model_options or {}).get("transformer_options", {}).get(RUN)
     if run is not None:
-        pictures = sum(r.trajectory.points[0].numel() for r in run.references) / math.prod(noise_shape[1:])
-        batch = noise_shape[0]
+        batch, size = noise_shape[0], noise_shape[1:]
         if 0 < run.options.at_once < batch:
-            # The first picture leaves as much, where it is the reference.
-            batch, pictures = run.options.at_once, pictures if run.references else 1
-        noise_shape = [batch + math.ceil(2 * pictures), *noise_shape[1:]]
+            batch = run.options.at_once
+        noise_shape = [batch + rows_for(model, size, bytes_of_bank(model, run)), *size]
     return executor(model, noise_shape, *args, model_options=model_options, **kwargs)

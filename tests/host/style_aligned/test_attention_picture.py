@@ -77,9 +77,9 @@ def test_the_recorded_share_is_the_softmax_s_mass(demo, four, reference, recordi
     shared, noted = layers.shared_attention, layers.note_shares
     seen = []
 
-    def spy(q, k, v, parts, heads, shares=None):
+    def spy(q, k, v, parts, heads, whole=None, shares=None):
         seen.append([softmax_mass(q[g], k[g], parts[g], heads) for g in range(len(q))])
-        return shared(q, k, v, parts, heads, shares)
+        return shared(q, k, v, parts, heads, whole, shares)
 
     def note(call, layer, pictures, shares, extra):
         # The positive chunk by the host's own index, 0.

@@ -61,7 +61,7 @@ def test_without_a_device_it_says_so():
 
 
 def test_a_part_that_does_not_exist_is_refused():
-    done = command("speeed")
+    done = command("colors")
     assert done.returncode == 2 and "expected some of parity, speed, demo" in done.stderr
 
 

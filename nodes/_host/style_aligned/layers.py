@@ -38,8 +38,9 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, A
         return plain(q, k, v)
     if isinstance(call, Recording):
         # Tiling (HyperTile) cuts one picture's row into several.
-        rows = (x.reshape(len(call.rows), -1, x.shape[-1]) for x in (q, k, v))
-        for features, left in zip(call.rows, layer_features(*rows, options.adain), strict=True):
+        queries, keys, values = (x.reshape(len(call.rows), -1, x.shape[-1]) for x in (q, k, v))
+        left_behind = layer_features(queries, keys, values, options.adain)
+        for features, left in zip(call.rows, left_behind, strict=True):
             features.layers[layer] = left
         return plain(q, k, v)
     # Tiling (HyperTile) cuts a picture's queries into several rows, and the host's attention then reads its
@@ -179,27 +180,29 @@ def with_the_first(
     """
     options, heads, whole = call.run.options, extra["n_heads"], whole_attention(extra, q, k)
     first = q.shape[1] // call.rows  # a picture is several rows where it was tiled
-    lead, rest = ([x[:, at] for x in (q, k, v)] for at in (slice(first), slice(first, None)))
+    lead = [x[:, :first] for x in (q, k, v)]
+    q_rest, k_rest, v_rest = (x[:, first:] for x in (q, k, v))
     if options.adain is not None and q.shape[1] > first:
         of_lead = dict(zip(PROJECTIONS, lead, strict=True))
 
         def towards(x: torch.Tensor, name: str, strength: float) -> torch.Tensor:
             return adain(x, statistics(of_lead[name].flatten(1, 2)[:, None]), strength)
 
-        rest = list(normalized(*rest, options.adain, towards))
-    if options.share is None or options.share.everyone:
-        q, k, v = (torch.cat(both, 1) for both in zip(lead, rest, strict=True))
+        q_rest, k_rest, v_rest = normalized(q_rest, k_rest, v_rest, options.adain, towards)
+        if options.share is None or options.share.everyone:
+            rest = (q_rest, k_rest, v_rest)
+            q, k, v = (torch.cat(both, 1) for both in zip(lead, rest, strict=True))
     if options.share is None:
-        return plain(*(x.flatten(0, 1) for x in (q, k, v)), None).unflatten(0, (call.chunks, -1))
+        return plain(*(x.flatten(0, 1) for x in (q, k, v))).unflatten(0, (call.chunks, -1))
     if options.share.everyone:
         return shared_by_all(q, k, v, [[] for _ in q], heads, options.share.strength, whole)
-    own = plain(*(x.flatten(0, 1) for x in lead), None).unflatten(0, (call.chunks, -1))
+    own = plain(*(x.flatten(0, 1) for x in lead)).unflatten(0, (call.chunks, -1))
     if q.shape[1] == first:
         return own
     shift = options.share.shift + math.log(options.share.strength)
     _, k_first, v_first = (x.flatten(1, 2) for x in lead)
     parts = [[Part(*kv, shift, options.share.scale)] for kv in zip(k_first, v_first, strict=True)]
-    return torch.cat([own, shared_attention(*rest, parts, heads, whole)], 1)
+    return torch.cat([own, shared_attention(q_rest, k_rest, v_rest, parts, heads, whole)], 1)
 
 
 @torch.compiler.disable

@@ -269,8 +269,8 @@ def with_the_first(
             return adain(x, statistics(of_lead[name].flatten(1, 2)[:, None]), strength)
 
         rest = normalized(rest[0], rest[1], rest[2], options.adain, towards)
-    if options.share is None or options.share.everyone:
-        q, k, v = (torch.cat(both, 1) for both in zip(lead, rest, strict=True))
+        if options.share is None or options.share.everyone:
+            q, k, v = (torch.cat(both, 1) for both in zip(lead, rest, strict=True))
     if options.share is None:
         return plainly(plain, call.chunks, q, k, v)
     if options.share.everyone:

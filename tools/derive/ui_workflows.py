@@ -90,6 +90,7 @@ def laid_out(ui: dict, notes: dict[int, dict], groups: list[dict[str, Any]]) -> 
 def grow(page, ui: dict) -> None:
     """Make nodes as tall as Nodes 2.0 draws them, and notes as their texts. ``page`` has that style."""
     show(page, ui)
+    page.evaluate("() => { app.canvas.ds.scale = 1; app.canvas.setDirty(true, true); }")  # whole px
     page.wait_for_timeout(1000)
     heights = page.evaluate(HEIGHTS)
     for node in ui["nodes"]:

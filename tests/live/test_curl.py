@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lacking import lacking
 from tools.hosting import workflows
 
 pytestmark = pytest.mark.live
@@ -20,7 +21,7 @@ FLOW = "workflows/api/style_aligned_prompts.json"
 def shell(server, tmp_path_factory):
     """Runs one of the page's commands, with other words in place of some."""
     if missing := [name for name in ("bash", "jq", "curl") if not shutil.which(name)]:
-        pytest.skip(f"{', '.join(missing)}: not there")
+        lacking(f"{', '.join(missing)} not found")
     folder = tmp_path_factory.mktemp("curl")
     twin = workflows.with_steps(workflows.demo_twin(workflows.load("style_aligned_prompts")), 2)
     (folder / FLOW).parent.mkdir(parents=True)

@@ -27,11 +27,14 @@ PASSED = {
     ("ZSAMB_MultiRefBlend", "latent"): "references.reference0",
     ("ZSAMB_MultiRefBlend", "reference"): "references.reference0",
     ("ZSAMB_PromptSetPart", "conditioning"): "conditioning",
+    ("ZSAMB_ConditioningSet", "conditioning"): "conditionings.conditioning0",
+    ("ZSAMB_RecordAttention", "model"): "model",
 }
 # Outputs at the end of a graph, to be looked at. Texts are left out too: the page cannot tell a node's text
 # inputs apart.
 LOOKED_AT = {
     ("ZSAMB_MultiRefBlend", "preview"), ("ZSAMB_CLIPScore", "picture"), ("ZSAMB_DINOStyleScore", "picture"),
+    ("ZSAMB_ContactSheet", "sheet"), ("ZSAMB_AttentionPicture", "picture"),
 }  # fmt: skip
 
 # In the page: a bypassed (4) or muted (2) node between sources and takers. By output, the input whose source

@@ -9,6 +9,7 @@ import urllib.request
 import numpy as np
 import pytest
 
+from tools.derive.titles import title_of
 from tools.hosting import workflows
 from tools.hosting.server import ServerError
 
@@ -278,7 +279,7 @@ def test_errors_reach_the_caller(server, reference):
 
 def test_the_template_browser_lists_the_workflows(server):
     listed = server.get("/workflow_templates")
-    assert sorted(listed["zsamb"]) == WORKFLOWS
+    assert sorted(listed["zsamb"]) == sorted(map(title_of, WORKFLOWS))
 
 
 def test_the_model_files_are_offered(server):
@@ -286,7 +287,7 @@ def test_the_model_files_are_offered(server):
     folders = {entry["name"] for entry in server.get("/experiment/models")} | {"geometry_estimation"}
     named = set()
     for name in WORKFLOWS:
-        for node in json.loads((workflows.FOLDER.parent / f"{name}.json").read_text())["nodes"]:
+        for node in json.loads((workflows.FOLDER.parent / f"{title_of(name)}.json").read_text())["nodes"]:
             files = [
                 v for v in node.get("widgets_values", []) if isinstance(v, str) and v.endswith(".safetensors")
             ]

@@ -32,11 +32,10 @@ app.registerExtension({
     init() {
         stand(app.canvas.default_connection_color_byType);
         stand(LGraphCanvas.link_type_colors);
-        // In Nodes 2.0 a palette's colors are properties of the element; it sets those that it names alone.
-        const page = document.documentElement.style;
-        for (const [type, color] of Object.entries(COLORS)) {
-            const name = `--color-datatype-${type}`;
-            if (!page.getPropertyValue(name)) page.setProperty(name, color);
-        }
+        // In Nodes 2.0 a palette's colors are on the element itself, and come before this sheet.
+        const sheet = new CSSStyleSheet();
+        const lines = Object.entries(COLORS).map(([type, color]) => `--color-datatype-${type}: ${color};`);
+        sheet.replaceSync(`:root { ${lines.join(" ")} }`);
+        document.adoptedStyleSheets.push(sheet);
     },
 });

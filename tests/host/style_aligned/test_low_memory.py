@@ -57,4 +57,4 @@ def test_an_inversion_is_the_same(demo, star, partly):
     assert is_partly_loaded(partly.model)
     whole, expected = demo.invert(star, refinements=1)
     assert torch.equal(noised["samples"], expected["samples"])
-    assert torch.equal(in_part.references[0].path.points, whole.references[0].path.points)
+    assert torch.equal(in_part.references[0].trajectory.points, whole.references[0].trajectory.points)

@@ -59,7 +59,7 @@ class Set:
         if weights:
             sliders = {"output_1": 0.0, "layers": weights}
             inputs["block_weights"] = self.run("ip_adapter.BlockWeights", **sliders)[0]
-        adapter = self.run("ip_adapter.LoadIPAdapter", file="demo IP-Adapter")[0]
+        adapter = self.run("adapter_loaders.LoadIPAdapter", file="demo IP-Adapter")[0]
         inputs |= {"model": self.base, "adapter": adapter, "clip_vision": self.clip_vision}
         inputs["image"] = self.image if image is None else image
         return self.run("ip_adapter.StyleBlockIPAdapter", **inputs)[0]

@@ -97,9 +97,9 @@ def test_hypertile_tiles_attend_to_the_whole_reference(demo, four, reference, mo
     layers = demo.pack.nodes._host.style_aligned.layers
     seen, original = set(), layers.shared_attention
 
-    def listen(q, k, v, parts, heads):
+    def listen(q, k, v, parts, *others):
         seen.add((q.shape[1], q.shape[2], len(parts[0][0].k)))
-        return original(q, k, v, parts, heads)
+        return original(q, k, v, parts, *others)
 
     monkeypatch.setattr(layers, "shared_attention", listen)
     demo.sample(hyper_tile(demo.patched(reference=reference), 1.0), four, size=16)

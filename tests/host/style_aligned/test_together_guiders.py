@@ -223,4 +223,5 @@ def test_the_memory_estimate_counts_the_references(demo, four, star, reference, 
     demo.sample(demo.patched(reference=reference), four, **settings)
     both = demo.weigh(demo.invert(star[:, :64])[0], others=reference)
     demo.sample(demo.patched(reference=both), four, **settings)
-    assert [shape[0] for shape in shapes if shape[0] > 1] == [4, 6, 7]
+    # What either keeps takes less than a picture does, and both together too: test_bank_size has the bytes.
+    assert [shape[0] for shape in shapes if shape[0] > 1] == [4, 5, 5]

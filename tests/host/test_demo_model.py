@@ -76,7 +76,7 @@ def test_the_adapter_carries_the_style_of_a_picture_through_output_5(demo, four,
     from demo.training.descriptor import similarity
 
     nodes = demo.pack.nodes.ip_adapter
-    adapter, about = nodes.LoadIPAdapter.execute("demo IP-Adapter").result
+    adapter, about = demo.pack.nodes.adapter_loaders.LoadIPAdapter.execute("demo IP-Adapter").result
     assert "base adapter, 4 tokens of 192, 12 attention layers" in about
     vision = demo.pack.nodes.demo_model.LoadDemoModel.execute().result[3]
 

@@ -144,6 +144,21 @@ def tell_ignored(node: str, preset: str, shift: float, scale: float) -> None:
         )
 
 
+GROWN = 16  # sockets of an input that grows, at most
+
+
+def growing(name: str, socket: io.Input, least: int, tooltip: str) -> io.Input:
+    """An optional input whose sockets, ``least`` of them at first, become more as they are connected."""
+    template = io.Autogrow.TemplatePrefix(socket, prefix=socket.id, min=least, max=GROWN)
+    return io.Autogrow.Input(name, template=template, optional=True, tooltip=tooltip)
+
+
+def connected(values: dict[str, Any] | None) -> dict[str, Any]:
+    """What is connected of an input that grows, in the order of the sockets."""
+    in_order = sorted((values or {}).items(), key=lambda item: place(item[0]))
+    return {name: value for name, value in in_order if value is not None}
+
+
 def place(name: str) -> int:
     """The number in an input's name: the tenth comes after the second."""
     return int("".join(c for c in name if c.isdigit()) or 0)

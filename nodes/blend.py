@@ -11,7 +11,7 @@ from ..zsamb_core.finite import require_finite
 from ..zsamb_core.style_aligned.blend import METHODS, blend, counted
 from ..zsamb_core.style_aligned.reference import Reference, StyleReference, blended_trajectory
 from ..zsamb_core.style_aligned.resize import FITS, fit
-from ._common import CATEGORY, STYLE_REFERENCE, naming, place, weight_rows
+from ._common import CATEGORY, STYLE_REFERENCE, connected, naming, weight_rows
 from ._host.conditioning import average
 from ._host.outputs import without
 from ._host.types import Vae
@@ -100,7 +100,7 @@ class MultiRefBlend(io.ComfyNode):
         cls, weights: str, method: str, fit: str, references: dict[str, Any], vae: Vae | None = None
     ) -> io.NodeOutput:
         with naming(NODE):
-            values = [value for _, value in sorted(references.items(), key=lambda item: place(item[0]))]
+            values = list(connected(references).values())
             if any(isinstance(value, StyleReference) for value in values):
                 nothing = without(
                     f"{NODE}: the references are STYLE_REFERENCEs, whose blend is output reference."

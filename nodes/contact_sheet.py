@@ -9,18 +9,12 @@ from ..zsamb_core.finite import require_finite
 from ..zsamb_core.messages import short
 from ..zsamb_core.scores.notes import Notes, read_notes
 from ..zsamb_core.sheet import Row, drawn, laid_out
-from ._common import CATEGORY, naming, place
+from ._common import CATEGORY, connected, growing, naming, place
 from ._host.types import Image
 
 NODE = "Contact Sheet"
 ROW, SCORE = "row", "score"
-ROWS = 16
 NOTHING = Notes((), ())
-
-
-def growing(name: str, socket: io.Input, least: int, tooltip: str) -> io.Input:
-    template = io.Autogrow.TemplatePrefix(socket, prefix=socket.id, min=least, max=ROWS)
-    return io.Autogrow.Input(name, template=template, optional=True, tooltip=tooltip)
 
 
 class ContactSheet(io.ComfyNode):
@@ -147,8 +141,7 @@ class ContactSheet(io.ComfyNode):
 
 def by_number(values: dict[str, Any] | None) -> dict[int, Any]:
     """What is connected of an input that grows, by the number in its name, in order."""
-    connected = {place(name): value for name, value in (values or {}).items() if value is not None}
-    return dict(sorted(connected.items()))
+    return {place(name): value for name, value in connected(values).items()}
 
 
 def check_pictures(batch: Image, name: str) -> None:

@@ -5,14 +5,13 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..zsamb_core.prompts import prompt_lines
-from ._common import CATEGORY, naming, place
+from ._common import CATEGORY, connected, growing, naming
 from ._host.batch_part import part_of_prompts
 from ._host.conditioning import encode_rows
 from ._host.conditioning_set import joined
 from ._host.types import Clip, Conditioning, Latent
 
 SET = "Conditioning Set"
-MOST = 16  # inputs; a set is one too
 
 
 class PromptSet(io.ComfyNode):
@@ -100,7 +99,6 @@ class ConditioningSet(io.ComfyNode):
             "conditioning",
             tooltip="One picture's prompt, encoded by any node; or a Prompt Set, for several pictures.",
         )
-        template = io.Autogrow.TemplatePrefix(socket, prefix=socket.id, min=1, max=MOST)
         return io.Schema(
             node_id="ZSAMB_ConditioningSet",
             display_name=SET,
@@ -120,14 +118,12 @@ class ConditioningSet(io.ComfyNode):
                 "Z-SAMB",
             ],
             inputs=[
-                io.Autogrow.Input(
+                growing(
                     "conditionings",
-                    template=template,
-                    optional=True,
-                    tooltip=(
-                        "The pictures' conditionings, in order. Another input appears with each that is"
-                        " connected."
-                    ),
+                    socket,
+                    1,
+                    "The pictures' conditionings, in order. Another input appears with each that is"
+                    " connected.",
                 ),
                 io.Clip.Input(
                     "clip",
@@ -150,19 +146,15 @@ class ConditioningSet(io.ComfyNode):
 
     @classmethod
     def execute(cls, conditionings: Any = None, clip: Clip | None = None) -> io.NodeOutput:
-        connected = {n: c for n, c in sorted((conditionings or {}).items(), key=by_place) if c is not None}
+        given = connected(conditionings)
         with naming(SET):
-            if not connected:
+            if not given:
                 raise ValueError(
                     "conditionings has none, expected one at least. Connect a picture's conditioning to"
                     " conditioning0."
                 )
-            made = joined(connected, None if clip is None else encode_rows(clip, [""])[0][0], SET)
+            made = joined(given, None if clip is None else encode_rows(clip, [""])[0][0], SET)
         return io.NodeOutput(made, len(made[0][0]))
-
-
-def by_place(item: tuple[str, Conditioning]) -> int:
-    return place(item[0])
 
 
 NODES = [PromptSet, PromptSetPart, ConditioningSet]

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from zsamb_core.style_aligned.inversion import psnr as psnr_of_one
+
 from ..objects import OBJECTS
 from ..pictures import draw, training_style
 from ..vae import SDXL_SCALE, VAE_CONFIG
@@ -37,7 +39,7 @@ def drawn(count: int, seed: int) -> torch.Tensor:
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
     """Mean over pictures of the peak signal-to-noise ratio in dB, for values in 0..1."""
-    return float((-10 * torch.log10((a - b).square().flatten(1).mean(1))).mean())
+    return float(np.mean([psnr_of_one(x, y) for x, y in zip(a, b, strict=True)]))
 
 
 def export(model, pictures: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -21,11 +21,10 @@ MOST = 4  # times that prompts of several lengths are repeated, as the host does
 
 @dataclass(frozen=True)
 class Source:
-    """An input: its ``name``, its conditioning, and the pictures that it is for, ``first`` and after."""
+    """An input: its ``name``, its conditioning, and how many pictures it is for."""
 
     name: str
     conditioning: Conditioning
-    first: int
     count: int
 
 
@@ -69,8 +68,7 @@ def counted(conditionings: dict[str, Conditioning]) -> list[Source]:
                 f"{name} has {found}, expected one prompt, or as many in each entry. Connect one picture's"
                 " conditioning, or one Prompt Set's."
             )
-        first = sources[-1].first + sources[-1].count if sources else 0
-        sources.append(Source(name, conditioning, first, several[0] if several else 1))
+        sources.append(Source(name, conditioning, several[0] if several else 1))
     return sources
 
 

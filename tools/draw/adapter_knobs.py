@@ -31,13 +31,8 @@ STYLE = "{} {}".format(*STYLE_BLOCK)
 
 def styled(s: Set, label: str, weights: str = "", image=None, **inputs) -> Row:
     """A row in the style of reference A; ``weights``: of blocks, in place of the preset."""
-    if weights:
-        sliders = {"output_1": 0.0, "layers": weights}
-        inputs["block_weights"] = s.run("ip_adapter.BlockWeights", **sliders)[0]
-    adapter = s.run("adapter_loaders.LoadIPAdapter", file="demo IP-Adapter")[0]
     picture = torch.from_numpy(s.drawn[0])[None].float() if image is None else image
-    inputs |= {"model": s.base, "adapter": adapter, "image": picture, "clip_vision": s.clip_vision}
-    return Row(label, s.run("ip_adapter.StyleBlockIPAdapter", **inputs)[0], s.drawn[:1])
+    return Row(label, s.adapted(picture, weights, **inputs), s.drawn[:1])
 
 
 def without(s: Set) -> Row:

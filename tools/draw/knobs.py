@@ -5,7 +5,7 @@ Every row is one setting: the same prompts from the same noise. One set of four 
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,8 @@ CELL, LEFT, TOP, GAP = 96, 184, 46, 4  # pixels of a sheet
 ABOUT = """# Measured values of the knobs
 
 Made by `python -m nox -s pictures` on the demo model: a cat, a house, a boat and a flower, 128 x 128, ddim,
-simple, 30 steps, CFG 5. Inputs that a row does not name are at their defaults.
+simple, 30 steps, CFG 5. Inputs that a row does not name are at their defaults, and group norms are not
+shared.
 
 - Consistency: mean cosine of the style descriptor (demo/training/descriptor.py) over the pairs of a set.
 - Similarity: mean cosine to the reference, or to A / to B.
@@ -52,46 +53,73 @@ class Row:
     references: tuple[np.ndarray, ...]
 
 
-def run_node(nodes, node: str, **inputs) -> tuple:
-    """One of the pack's ``nodes``, as module.Class; inputs that are not given are at their defaults."""
-    module, name = node.split(".")
-    node_class = getattr(getattr(nodes, module), name)
-    known = {i.id: i.default for i in node_class.define_schema().inputs if hasattr(i, "default")}
-    known = {name: value for name, value in known.items() if value is not None}
-    return node_class.execute(**{**known, **inputs}).result
+class Drawing:
+    """Prompts on one seed, and the pack's nodes at their defaults."""
 
-
-class Set:
-    """Four prompts on one seed, two drawn references A and B, and the pack's nodes at their defaults."""
-
-    def __init__(self, pack, seed: int, index: int):
-        self.nodes, self.seed = pack.nodes, seed
-        self.base, self.clip, self.vae, self.clip_vision = self.run("demo_model.LoadDemoModel")
-        self.drawn = tuple(
-            draw(obj, HELD_OUT[STYLES[(index + i) % len(STYLES)]], np.random.default_rng(i + 1))
-            for i, obj in enumerate(REFERENCES)
-        )
-        texts = "\n".join(map(caption, OBJECTS))
+    def __init__(self, pack, seed: int, objects: Sequence[str]):
+        self.nodes, self.seed, self.objects = pack.nodes, seed, objects
+        self.base, self.clip, self.vae, self.clip_vision = self.run("demo_model.LoadDemoModel")[:4]
+        texts = "\n".join(map(caption, objects))
         self.positive = self.run("prompts.PromptSet", clip=self.clip, prompts=texts)[0]
-        self.a, self.b = (self.reference("DDIMInvert", i, self.drawn[i]) for i in range(2))
 
     def run(self, node: str, **inputs) -> tuple:
-        return run_node(self.nodes, node, **inputs)
+        """One of the pack's nodes, as module.Class; inputs that are not given are at their defaults."""
+        module, name = node.split(".")
+        node_class = getattr(getattr(self.nodes, module), name)
+        known = {i.id: i.default for i in node_class.define_schema().inputs if hasattr(i, "default")}
+        known = {name: value for name, value in known.items() if value is not None}
+        return node_class.execute(**{**known, **inputs}).result
 
     def encode(self, text: str):
         return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
 
-    def reference(self, node: str, i: int, picture: np.ndarray):
-        inputs = {"positive": self.encode(caption(REFERENCES[i])), "negative": self.encode("")}
+    def inverted(self, node: str, picture: np.ndarray, shown: str):
+        """A reference by DDIMInvert or NoiseReference of a picture of an object."""
+        inputs = {"positive": self.encode(caption(shown)), "negative": self.encode("")}
         latent = {"samples": self.vae.encode(torch.from_numpy(picture)[None].float())}
         return self.run(f"references.{node}", model=self.base, latent=latent, **inputs)[0]
+
+    def adapted(self, image: object, weights: str = "", **inputs):
+        """A model with the demo's adapter; ``weights``: of blocks, in place of the preset."""
+        if weights:
+            sliders = {"output_1": 0.0, "layers": weights}
+            inputs["block_weights"] = self.run("ip_adapter.BlockWeights", **sliders)[0]
+        adapter = self.run("adapter_loaders.LoadIPAdapter", file="demo IP-Adapter")[0]
+        inputs |= {"model": self.base, "adapter": adapter, "image": image, "clip_vision": self.clip_vision}
+        return self.run("ip_adapter.StyleBlockIPAdapter", **inputs)[0]
+
+    def pictures(self, model) -> list[np.ndarray]:
+        """The prompts, by the host's own KSampler."""
+        import nodes
+
+        inputs = {"positive": self.positive, "negative": self.encode(""), **SAMPLER}
+        latent = {"samples": torch.zeros(len(self.objects), 4, 16, 16)}
+        return self.decode(nodes.common_ksampler(model, self.seed, latent=latent, **inputs)[0])
+
+    def decode(self, latent: dict) -> list[np.ndarray]:
+        return list(self.vae.decode(latent["samples"]).clamp(0, 1).cpu().numpy())
+
+
+class Set(Drawing):
+    """Four prompts, and two drawn references A and B."""
+
+    def __init__(self, pack, seed: int, index: int):
+        super().__init__(pack, seed, OBJECTS)
+        self.drawn = tuple(
+            draw(obj, HELD_OUT[STYLES[(index + i) % len(STYLES)]], np.random.default_rng(i + 1))
+            for i, obj in enumerate(REFERENCES)
+        )
+        self.a, self.b = (self.reference("DDIMInvert", i, self.drawn[i]) for i in range(2))
+
+    def reference(self, node: str, i: int, picture: np.ndarray):
+        return self.inverted(node, picture, REFERENCES[i])
 
     def weigh(self, reference, **inputs):
         return self.run("references.WeighReference", reference=reference, **inputs)[0]
 
     def share(self, **inputs):
-        """A model that shares attention with reference A, if nothing else is said."""
-        inputs = {"model": self.base, "reference": self.a, **inputs}
+        """A model that shares attention with reference A, and no group norms, if nothing else is said."""
+        inputs = {"model": self.base, "reference": self.a, "share_group_norm": "off", **inputs}
         return self.run("style_aligned.SharedAttention", **inputs)[0]
 
     def row(self, label: str, **inputs) -> Row:
@@ -99,17 +127,6 @@ class Set:
 
     def adain(self, **inputs):
         return self.run("style_aligned.AdaINQueries", model=self.base, **inputs)[0]
-
-    def pictures(self, model) -> list[np.ndarray]:
-        """The four prompts, by the host's own KSampler."""
-        import nodes
-
-        inputs = {"positive": self.positive, "negative": self.encode(""), **SAMPLER}
-        latent = {"samples": torch.zeros(len(OBJECTS), 4, 16, 16)}
-        return self.decode(nodes.common_ksampler(model, self.seed, latent=latent, **inputs)[0])
-
-    def decode(self, latent: dict) -> list[np.ndarray]:
-        return list(self.vae.decode(latent["samples"]).clamp(0, 1).cpu().numpy())
 
 
 def numbers(name: str, *values, **others) -> Callable[[Set], list[Row]]:

@@ -21,83 +21,52 @@ from demo.styles import HELD_OUT
 from demo.training.classifier import classify, load_classifier, probabilities
 from demo.training.descriptor import PARTS, similarity
 from demo.training.hosting import import_host
-from demo.training.measure import SAMPLER, load_pack
+from demo.training.measure import load_pack
 from zsamb_core.layers import SDXL_BLOCKS, block_name
 
-from .knobs import run_node
+from .knobs import Drawing
 
 PRESETS = ("style", "layout", "style and layout", "strong style", "all")
 SHARED = ("output 0", "output 1", "output 2", "output 3-5", "all")
 Rows = dict[str, Callable[[], object]]  # a label, and what makes the model to draw with
 
 
-class Set:
+class Set(Drawing):
     """Four prompts, a fifth object in a held-out style as style picture, and an object in none of them; all
     from ``index`` alone.
     """
 
     def __init__(self, pack, index: int):
-        self.nodes, self.seed = pack.nodes, index
-        self.base, self.clip, self.vae, self.clip_vision = self.run("demo_model.LoadDemoModel")[:4]
         rng = np.random.default_rng(1000 + index)
-        *self.objects, self.shown, self.absent = rng.choice(list(OBJECTS), 6, replace=False).tolist()
+        *objects, self.shown, self.absent = rng.choice(list(OBJECTS), 6, replace=False).tolist()
+        super().__init__(pack, index, objects)
         style = list(HELD_OUT)[index % len(HELD_OUT)]
         self.picture = draw(self.shown, HELD_OUT[style], np.random.default_rng(1000 + index))
         self.image = torch.from_numpy(self.picture)[None].float()
-        texts = "\n".join(map(caption, self.objects))
-        self.positive = self.run("prompts.PromptSet", clip=self.clip, prompts=texts)[0]
-        self.negative = self.encode("")
-
-    def run(self, node: str, **inputs) -> tuple:
-        return run_node(self.nodes, node, **inputs)
-
-    def encode(self, text: str):
-        return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
-
-    def adapted(self, weights: str = "", image=None, **inputs):
-        """With the demo's adapter; ``weights``: of blocks, in place of the preset."""
-        if weights:
-            sliders = {"output_1": 0.0, "layers": weights}
-            inputs["block_weights"] = self.run("ip_adapter.BlockWeights", **sliders)[0]
-        adapter = self.run("adapter_loaders.LoadIPAdapter", file="demo IP-Adapter")[0]
-        inputs |= {"model": self.base, "adapter": adapter, "clip_vision": self.clip_vision}
-        inputs["image"] = self.image if image is None else image
-        return self.run("ip_adapter.StyleBlockIPAdapter", **inputs)[0]
 
     def less(self, word: str, scale: float):
         """With the adapter in all blocks, and "a {word}" subtracted."""
         encoder = {"clip_vision": self.clip_vision, "image": self.image}
         embeds = self.run("style_embeds.EncodeStyleImages", **encoder)[0]
         content = {"embeds": embeds, "clip": self.clip, "content": caption(word), "scale": scale}
-        return self.adapted(image=self.run("style_embeds.SubtractContent", **content)[0], preset="all")
+        return self.adapted(self.run("style_embeds.SubtractContent", **content)[0], preset="all")
 
     def shared(self, blocks: str):
         """With self-attention shared with the inverted style picture."""
-        inputs = {"positive": self.encode(caption(self.shown)), "negative": self.negative}
-        latent = {"samples": self.vae.encode(self.image)}
-        inverted = self.run("references.DDIMInvert", model=self.base, latent=latent, **inputs)[0]
-        inputs = {"model": self.base, "reference": inverted, "blocks": blocks}
+        reference = self.inverted("DDIMInvert", self.picture, self.shown)
+        inputs = {"model": self.base, "reference": reference, "blocks": blocks}
         return self.run("style_aligned.SharedAttention", **inputs)[0]
-
-    def pictures(self, model) -> list[np.ndarray]:
-        """The four prompts, by the host's own KSampler."""
-        import nodes
-
-        latent = {"samples": torch.zeros(len(self.objects), 4, 16, 16)}
-        inputs = {"positive": self.positive, "negative": self.negative, "latent": latent, **SAMPLER}
-        drawn = nodes.common_ksampler(model, self.seed, **inputs)[0]["samples"]
-        return list(self.vae.decode(drawn).clamp(0, 1).cpu().numpy())
 
 
 def by_block(s: Set) -> Rows:
     blocks = [block_name(block) for block in SDXL_BLOCKS]
     rows: Rows = {"no adapter": lambda: s.base}
-    rows |= {block: lambda block=block: s.adapted(f"{block} = 1") for block in blocks}
-    return rows | {f"preset {p}": lambda p=p: s.adapted(preset=p) for p in PRESETS}
+    rows |= {block: lambda block=block: s.adapted(s.image, f"{block} = 1") for block in blocks}
+    return rows | {f"preset {p}": lambda p=p: s.adapted(s.image, preset=p) for p in PRESETS}
 
 
 def by_words(s: Set) -> Rows:
-    rows: Rows = {"preset all": lambda: s.adapted(preset="all")}
+    rows: Rows = {"preset all": lambda: s.adapted(s.image, preset="all")}
     for scale in (0.5, 1.0):
         rows[f"its object, {scale:g}"] = lambda scale=scale: s.less(s.shown, scale)
     return {**rows, "an object that is not there, 1": lambda: s.less(s.absent, 1.0)}

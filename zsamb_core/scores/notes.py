@@ -56,7 +56,7 @@ def _said(report: dict[str, Any]) -> tuple[list[str], str, list[float]]:
         lines = [f"consistency {_number(report['consistency']):.3f}"]
         if "weighted_multi_style" in report:
             lines.append(f"to references {_number(report['weighted_multi_style']):.3f}")
-        # Reports of before 0.4 have numbers on the set alone.
+        # Reports that an older version wrote have numbers on the set alone.
         return lines, "style", _numbers(report.get("to_others", []))
     if "cosines" in report:
         return [f"prompt mean {_number(report.get('mean')):.3f}"], "prompt", _numbers(report["cosines"])

@@ -303,9 +303,10 @@ def shared_group_norm(module: Any, path: str, x: torch.Tensor) -> torch.Tensor:
     own = group_statistics(x, module.num_groups)
     weight, bias, offload = comfy.ops.cast_bias_weight(module, x, offloadable=True)
     out = torch.empty_like(x)
-    for rows, asked in call.groups or ((range(call.rows), options),):
+    for rows, asked in call.groups or ((None, options),):
         for chunk in range(call.chunks):
-            at = [chunk * call.rows + row for row in rows]
+            first = chunk * call.rows
+            at = slice(first, first + call.rows) if rows is None else [first + row for row in rows]
             if asked.share is None:
                 out[at] = type(module).forward(module, x[at])
                 continue
@@ -316,7 +317,7 @@ def shared_group_norm(module: Any, path: str, x: torch.Tensor) -> torch.Tensor:
                     for f, w in zip(call.features[chunk], call.run.mean_weights, strict=True)
                 ]
             else:
-                others = [(own.of(slice(chunk * call.rows, chunk * call.rows + 1)), strength)]
+                others = [(own.of(slice(first, first + 1)), strength)]
             out[at] = group_norm(x[at], pool(own.of(at), others), weight, bias, module.eps)
     comfy.ops.uncast_bias_weight(module, weight, bias, offload)
     return out

@@ -23,7 +23,6 @@ from zsamb_core.instantstyle.adapter_file import (
 )
 from zsamb_core.instantstyle.image_tokens import image_tokens
 
-
 PLUS_TOKENS, PLUS_DEPTH = 16, 4  # of the published plus adapters
 BASE_TOKENS = 4
 KeysAndValues = dict[int, tuple[torch.Tensor, torch.Tensor]]
@@ -43,8 +42,10 @@ class StyleAdapter(nn.Module):
             {_inside(name): nn.Parameter(torch.empty(shape)) for name, shape in shapes.items()}
         )
         # Read by their file's names; a module's own may hold no dot.
-        self.to_k = nn.ParameterDict({str(n): nn.Parameter(torch.empty(w, width)) for n, w in numbers.items()})
-        self.to_v = nn.ParameterDict({str(n): nn.Parameter(torch.empty(w, width)) for n, w in numbers.items()})
+        self.to_k, self.to_v = (
+            nn.ParameterDict({str(n): nn.Parameter(torch.empty(w, width)) for n, w in numbers.items()})
+            for _ in "kv"
+        )
 
     def forward(self, features: torch.Tensor) -> KeysAndValues:
         """Keys and values (n, T, width) by layer number, in fp32, from what the image encoder gives: (n, D)
@@ -52,16 +53,12 @@ class StyleAdapter(nn.Module):
         """
         state = {_outside(name): value for name, value in self.projector.items()}
         tokens = image_tokens(state, self.made.kind, features)
-        return {
-            int(n): (F.linear(tokens, self.to_k[n]), F.linear(tokens, self.to_v[n])) for n in self.to_k.keys()
-        }
+        return {int(n): (F.linear(tokens, self.to_k[n]), F.linear(tokens, self.to_v[n])) for n in self.to_k}
 
     def file_names(self) -> dict[str, str]:
         """The name of each parameter in a file, by our own."""
-        names = {f"projector.{n}": f"image_proj.{_outside(n)}" for n in self.projector.keys()}
-        return names | {
-            f"to_{p}.{n}": f"ip_adapter.{n}.to_{p}_ip.weight" for n in self.to_k.keys() for p in "kv"
-        }
+        names = {f"projector.{n}": f"image_proj.{_outside(n)}" for n in self.projector}
+        return names | {f"to_{p}.{n}": f"ip_adapter.{n}.to_{p}_ip.weight" for n in self.to_k for p in "kv"}
 
 
 def _inside(name: str) -> str:
@@ -152,5 +149,3 @@ def start_from(
         {n: (read[f"ip_adapter.{n}.to_k_ip.weight"], read[f"ip_adapter.{n}.to_v_ip.weight"]) for n in there},
     )
     return adapter, [n for n in numbers if n not in file.layers]
-
-

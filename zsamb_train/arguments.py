@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-DESCRIPTION = """Train a style adapter on your own pictures: the projector and the keys and values of the chosen blocks
-of an IP-Adapter, everything else frozen. The same command again goes on where the last one stopped.
-Runs as it is on one device, and under `accelerate launch` or `torchrun` on many."""
+DESCRIPTION = """Train a style adapter on your own pictures: the projector, and the keys and values of the
+chosen blocks, of an IP-Adapter; everything else is frozen. The same command again goes on where the last one
+stopped. Runs as it is on one device, and under `accelerate launch` or `torchrun` on many."""
 
 EXAMPLES = """examples:
   zsamb train pictures --checkpoint sd_xl_base_1.0.safetensors --clip-vision clip_vision_h.safetensors \\
@@ -35,12 +35,10 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("pictures")
     group.add_argument(
         "data", metavar="DATA", type=Path,
-        help="a folder of pictures with .txt captions (subfolders are style groups) or metadata.jsonl, of .tar"
-        " shards or of .parquet files; or a JSON list of image_file and text",
+        help="a folder of pictures with .txt captions (subfolders are style groups) or metadata.jsonl, of"
+        " .tar shards or of .parquet files; or a JSON list of image_file and text",
     )  # fmt: skip
-    group.add_argument(
-        "--pictures", metavar="FOLDER", type=Path, help="where the files of a JSON list lie"
-    )
+    group.add_argument("--pictures", metavar="FOLDER", type=Path, help="where the files of a JSON list lie")
     group.add_argument("--validation", metavar="DATA", type=Path, help="other pictures for the probe")
     group.add_argument("--resolution", metavar="PX", type=int, default=512, help="512 if not given")
     group.add_argument(
@@ -79,7 +77,7 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--schedule", choices=("constant", "cosine"), default="constant")
     group.add_argument("--warmup", metavar="STEPS", type=int, default=0)
     group.add_argument("--weight-decay", type=float, default=1e-2)
-    group.add_argument("--clip", type=float, default=1.0, help="of the gradient's norm; 0 for none, as published")
+    group.add_argument("--clip", type=float, default=1.0, help="of the gradient's norm; published: 0, none")
     group.add_argument("--average", type=float, default=0.999, help="of the moving average; 0 for none")
     group.add_argument("--drop-image", type=float, default=0.05)
     group.add_argument("--drop-text", type=float, default=0.05)
@@ -89,7 +87,7 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--style-mean", type=float, default=-3.5, help="of log SNR, for --timesteps style")
     group.add_argument("--style-spread", type=float, default=2.0)
     group.add_argument("--style-share", type=float, default=0.7, help="the others are uniform")
-    group.add_argument("--min-snr", metavar="GAMMA", type=float, default=0.0, help="0, as published, for none")
+    group.add_argument("--min-snr", metavar="GAMMA", type=float, default=0.0, help="published: 0, none")
     group.add_argument("--seed", type=int, default=0)
 
 
@@ -100,7 +98,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--keep", metavar="N", type=int, default=3, help="checkpoints")
     group.add_argument("--probe-every", metavar="STEPS", type=int, default=500, help="0 for never")
     group.add_argument("--sheet-every", metavar="STEPS", type=int, default=2000, help="0 for never")
-    group.add_argument("--prompts", metavar="FILE", type=Path, help="for the sheets; captions of pictures if not given")
+    group.add_argument("--prompts", metavar="FILE", type=Path, help="for the sheets, else captions")
     group.add_argument(
         "--track", metavar="NAME", nargs="*", default=["tensorboard"],
         help="trackers of accelerate: tensorboard (if not given), wandb, trackio, mlflow and others, or none",
@@ -109,4 +107,4 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--plan", action="store_true", help="print memory, FLOP and time of a step, and load nothing"
     )
-    group.add_argument("--tflops", type=float, default=400.0, help="that the device does in a second, for --plan")
+    group.add_argument("--tflops", type=float, default=400.0, help="of the device, for --plan")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .data.buckets import fit
 from .data.loader import Rows
 from .data.sample import Sample
 from .host import Host
@@ -40,24 +39,19 @@ class Batch:
 
 def encode(host: Host, kind: str, rows: Rows) -> Batch:
     """Latents and image features of ``rows``: cached ones as they are, others by the host's encoders."""
-    samples, width, height = rows.samples, *rows.bucket
-    latents, crops = [s.latent for s in samples], [s.crop for s in samples]
-    missing = [i for i, latent in enumerate(latents) if latent is None]
-    if missing:
-        fitted = [fit(samples[i].picture, rows.bucket) for i in missing]
-        made = host.encode_latents(torch.stack([picture for picture, _ in fitted]))
-        for i, latent, (_, crop) in zip(missing, made, fitted, strict=True):
-            latents[i], crops[i] = latent, crop
+    if rows.levels is not None:
+        latents = host.encode_latents(rows.pixels())
+    else:
+        latents = torch.stack([s.latent.float() for s in rows.samples if s.latent is not None])
     return Batch(
-        torch.stack([latent.float() for latent in latents if latent is not None]),
-        features_of(host, kind, rows.references),
-        [s.caption for s in samples], [s.size for s in samples], crops, [(width, height)] * len(samples),
-        rows.places, [s.name for s in samples],
+        latents, features_of(host, kind, rows.references), [s.caption for s in rows.samples],
+        [s.size for s in rows.samples], [s.crop for s in rows.samples], [rows.bucket] * len(rows.samples),
+        rows.places, [s.name for s in rows.samples],
     )  # fmt: skip
 
 
 def features_of(host: Host, kind: str, samples: Sequence[Sample]) -> torch.Tensor:
-    """What the image encoder gives for each picture, cached or made now; cached are those of base adapters."""
+    """What the image encoder gives for each picture, cached (for base adapters) or made now."""
     out = [s.embed if kind == "base" else None for s in samples]
     missing = [i for i, features in enumerate(out) if features is None]
     if missing:

@@ -44,14 +44,11 @@ def save(run: Path, step: int, state: dict[str, Any], keep: int) -> Path:
 
 
 def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _read(file)
-
-
-def _read(file: Any) -> str:
+    """The sha256 of a file."""
     made = hashlib.sha256()
-    while part := file.read(1 << 20):
-        made.update(part)
+    with path.open("rb") as file:
+        while part := file.read(1 << 22):
+            made.update(part)
     return made.hexdigest()
 
 

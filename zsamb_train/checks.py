@@ -27,9 +27,7 @@ def check(options: argparse.Namespace) -> None:
         if not 0 < getattr(options, name) < float("inf"):
             raise ValueError(f"{_argument(name)} is {getattr(options, name)}, expected more than 0")
     if options.resolution % 8:
-        raise ValueError(
-            f"--resolution is {options.resolution}, expected a multiple of 8, as the VAE has it"
-        )
+        raise ValueError(f"--resolution is {options.resolution}, expected a multiple of 8, as the VAE has it")
     if options.checkpoint is None and not options.plan:
         raise ValueError(
             "--checkpoint is missing: give an SDXL checkpoint, such as models/checkpoints/"

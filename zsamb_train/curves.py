@@ -10,7 +10,7 @@ Line = dict[str, str]
 
 
 class Curves:
-    """Lines of ``curves.csv``. A run that goes on drops what an interrupted one wrote after its checkpoint."""
+    """Lines of ``curves.csv``. A run that goes on drops those from behind its checkpoint."""
 
     def __init__(self, folder: Path, step: int) -> None:
         self.path, self.lines = folder / "curves.csv", []
@@ -21,6 +21,11 @@ class Curves:
     def add(self, step: int, **values: float | None) -> None:
         line = {name: "" if value is None else f"{value:.6g}" for name, value in values.items()}
         self.lines.append({"step": str(step), **line})
+
+    def newest(self) -> dict[str, float]:
+        """The last line's numbers, for trackers."""
+        line = self.lines[-1] if self.lines else {}
+        return {name: float(value) for name, value in line.items() if value and name != "step"}
 
     def write(self) -> None:
         write_over(self.path, self._write)

@@ -28,7 +28,7 @@ class Part:
 
 
 def split(source: Source, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the samples to train on, and of those to probe with, which overlap for small sets.
+    """Numbers of the samples to train on, and to probe; they overlap for small sets.
 
     Of a set with style groups whole groups are kept back, so that the probe's styles are new; four pictures of
     each are probed. Of a set without, single pictures.

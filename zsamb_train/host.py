@@ -34,13 +34,13 @@ TEXT = 77  # tokens that one call of the text encoders reads, as the published t
 
 
 def import_host() -> None:
-    """Put ``COMFYUI_PATH`` on the path and start the host's modules on CUDA or MPS where there is one, else on
-    the CPU. Raises RuntimeError when ``COMFYUI_PATH`` is not a ComfyUI.
+    """Put ``COMFYUI_PATH`` on the path and start the host's modules, on CUDA or MPS where there is one, else
+    on the CPU. Raises RuntimeError when ``COMFYUI_PATH`` is not a ComfyUI.
     """
     path = Path(os.environ.get("COMFYUI_PATH", ""))
     if not (path / "comfy" / "model_management.py").is_file():
         raise RuntimeError(
-            f"COMFYUI_PATH is {str(path)!r}, expected the folder of a ComfyUI, which holds main.py and comfy/."
+            f"COMFYUI_PATH is {str(path)!r}, expected the folder of a ComfyUI, with main.py and comfy/."
             " Set it to yours: export COMFYUI_PATH=/path/to/ComfyUI"
         )
     if str(path) not in sys.path:
@@ -124,7 +124,10 @@ class Host:
         text, as training captions have none; what is behind 75 tokens is left out.
         """
         self.clip.load_model()
-        towers, both = self.clip.cond_stage_model, [self.clip.tokenize(t, disable_weights=True) for t in texts]
+        towers, both = (
+            self.clip.cond_stage_model,
+            [self.clip.tokenize(t, disable_weights=True) for t in texts],
+        )
         states = []
         for name in ("l", "g"):
             rows = [[token for token, *_ in tokens[name][0]] for tokens in both]
@@ -184,7 +187,12 @@ class Host:
         return torch.cat(rows).to(self.device)
 
     def predict(
-        self, x: torch.Tensor, t: torch.Tensor, context: torch.Tensor, y: torch.Tensor, options: dict[str, Any]
+        self,
+        x: torch.Tensor,
+        t: torch.Tensor,
+        context: torch.Tensor,
+        y: torch.Tensor,
+        options: dict[str, Any],
     ) -> torch.Tensor:
         """The UNet's output for noised latents ``x`` of variance 1, at the schedule's steps ``t`` (n,)."""
         kind = self.model.model.get_dtype_inference()
@@ -196,7 +204,7 @@ class Host:
 
 def load_host(checkpoint: str, clip_vision: Path | None, half: bool) -> Host:
     """``checkpoint``: a file, or ``demo``; ``clip_vision``: an image encoder's file, not needed for the demo,
-    or where embeddings are cached. ``half``: the UNet in bf16. Raises ValueError for models that are not SDXL.
+    or where embeddings are cached. ``half``: the UNet in bf16. Raises ValueError for other models than SDXL.
     """
     import_host()
     pack = load_pack()
@@ -292,10 +300,7 @@ def empty_unet(demo: bool, kind: torch.dtype) -> tuple[torch.nn.Module, dict[Lay
     pack = load_pack()
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-    if demo:
-        config = dict(pack.demo.unet.UNET_CONFIG)
-    else:
-        config = dict(SDXL_UNET)
+    config = pack.demo.unet.UNET_CONFIG if demo else SDXL_UNET
     unet = UNetModel(**{**config, "dtype": kind, "device": torch.device("meta")}).requires_grad_(False)
     base = SimpleNamespace(model=SimpleNamespace(diffusion_model=unet))
     widths = pack.nodes._host.sdxl.cross_attention(base, config["context_dim"], "zsamb train")

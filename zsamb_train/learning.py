@@ -23,7 +23,7 @@ def rate_at(step: int, steps: int, rate: float, warmup: int, schedule: str) -> f
 
 @torch.no_grad()
 def follow(average: State, model: nn.Module, step: int, most: float) -> None:
-    """Move the average towards the weights after ``step`` steps: fast at first, by 1 - ``most`` in the end."""
+    """Move the average towards the weights after ``step`` steps: fast at first, then by 1 - ``most``."""
     decay = min(most, (1 + step) / (10 + step))
     values = dict(model.named_parameters())
     torch._foreach_lerp_(list(average.values()), [values[name].data for name in average], 1 - decay)

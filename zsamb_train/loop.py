@@ -58,7 +58,7 @@ class Settings:
     save_every: int
     probe_every: int
     sheet_every: int
-    about: dict[str, object] = field(default_factory=dict)
+    about: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -75,6 +75,7 @@ class Trainer:
     probe: Probe | None = None
     sheet: Any = None
     step: int = 0
+    average: State = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.attention = attention(self.host.device)
@@ -94,7 +95,7 @@ class Trainer:
 
     def go_on(self) -> None:
         """Take the newest checkpoint, where there is one."""
-        self.average: State = copy_of(self.adapter)
+        self.average = copy_of(self.adapter)
         found = checkpoints.newest(self.settings.run)
         if found is None:
             return
@@ -143,7 +144,8 @@ class Trainer:
         if not math.isfinite(mean):
             raise Broken(
                 f"step {self.step}: the loss is {mean}, expected a number. Pictures of this step:"
-                f" {', '.join(batch.names)}. Last good checkpoint: {checkpoints.last_good(self.settings.run)}."
+                f" {', '.join(batch.names)}. Last good checkpoint:"
+                f" {checkpoints.last_good(self.settings.run)}."
                 " Lower --rate, or take the named pictures out if one of them is broken."
             )
         if self.settings.clip:
@@ -172,7 +174,8 @@ class Trainer:
             if self.main and (now - told > SAY_EVERY or self.step == self.settings.steps):
                 told = now
                 left = (now - start) / (self.step - first) * (self.settings.steps - self.step)
-                say(f"step {self.step} of {self.settings.steps}, loss {_mean(losses):.4f}, {lasting(left)} left")
+                at = f"step {self.step} of {self.settings.steps}"
+                say(f"{at}, loss {_mean(losses):.4f}, {lasting(left)} left")
             if self.due(self.settings.probe_every):
                 curves.add(self.step, loss=_mean(losses), rate=self.optimizer.param_groups[0]["lr"])
                 losses = []
@@ -194,20 +197,24 @@ class Trainer:
             values = copy_of(self.adapter)
             put(self.adapter, self.average)
             if self.probe:
-                gains = self.probe.measure(lambda f: with_images(self.adapter(f), self.numbers, self.attention))
+                gains = self.probe.measure(self.with_adapter)
                 curves.add(
                     self.step, style=gains.style, style_error=gains.style_error, content=gains.content,
                     content_error=gains.content_error,
                 )  # fmt: skip
                 say(f"step {self.step}: {gains}")
             if self.sheet and self.step and self.due(self.settings.sheet_every):
-                self.sheet.draw(self.adapter, self.numbers, self.settings.run / "sheets" / f"{self.step:08d}.png")
+                place = self.settings.run / "sheets" / f"{self.step:08d}.png"
+                self.sheet.draw(self.adapter, self.numbers, place)
             put(self.adapter, values)
             curves.write()
             curves.draw()
-            logged = {n: float(v) for n, v in curves.lines[-1].items() if v and n != "step"} if curves.lines else {}
-            self.accelerator.log(logged, step=self.step)
+            self.accelerator.log(curves.newest(), step=self.step)
         self.accelerator.wait_for_everyone()
+
+    def with_adapter(self, features: torch.Tensor) -> dict[str, Any]:
+        """The host's options to call the UNet with, by the bare adapter."""
+        return with_images(self.adapter(features), self.numbers, self.attention)
 
     def save(self) -> None:
         if self.main:

@@ -1,12 +1,11 @@
 """``zsamb train --plan``: memory, floating-point operations and time of a step, before anything is loaded.
 
-The UNet is built without weights, and a step's forward and backward go through it: operations are counted by
-torch's own counter, and what is kept for the gradients by its storages. Attention is counted as a fused kernel
-does it, which keeps queries, keys, values, output and the log-sum-exp, and computes five products backward.
+The UNet is built without weights, and a step's forward and backward go through it: operations are counted
+by torch's own counter, and what is kept for the gradients by its storages. Attention is counted as a fused
+kernel does it: it keeps queries, keys, values, output and log-sum-exp, and computes five products backward.
 """
 
 import argparse
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from zsamb_core.console import show
+from zsamb_core.layers import Layer
 
 from .adapter import StyleAdapter, new_projector, shapes_of
 from .host import DEMO, compute_again, empty_unet
@@ -33,7 +33,7 @@ class Step:
     forward: float = 0.0
     backward: float = 0.0
     kept: int = 0
-    seen: dict[int, Any] = field(default_factory=dict)  # storages, which are held so that none is counted twice
+    seen: dict[int, Any] = field(default_factory=dict)  # storages, held: none is counted twice
 
     def keep(self, tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
@@ -128,12 +128,14 @@ def count(
 
 
 def one_step(
-    unet: torch.nn.Module, adapter: StyleAdapter, numbers: dict, step: Step, kind: str, features: int,
-    context: int, side: int, half: torch.dtype,
+    unet: torch.nn.Module, adapter: StyleAdapter, numbers: dict[Layer, int], step: Step, kind: str,
+    features: int, context: int, side: int, half: torch.dtype,
 ) -> None:  # fmt: skip
     """One picture through the UNet and back, counted into ``step``."""
 
-    def attention(_: Callable, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, **__: Any) -> Any:
+    def attention(
+        _: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, **__: Any
+    ) -> Any:
         return Fused.apply(step, q, k, v, heads)
 
     def empty(*shape: int, dtype: torch.dtype = half) -> torch.Tensor:
@@ -143,7 +145,8 @@ def one_step(
         step.leave_out(module)
     length = TOKENS[kind]
     image = empty(*((1, features) if length is None else (1, length, features)), dtype=torch.float32)
-    vector = unet.label_emb[0][0].in_features  # type: ignore[index]
+    label: Any = unet.label_emb
+    vector = label[0][0].in_features
     counter = FlopCounterMode(display=False)
     with counter, torch.autograd.graph.saved_tensors_hooks(step.keep, lambda x: x):
         options = with_images(adapter(image), numbers, attention)

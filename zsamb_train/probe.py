@@ -2,13 +2,14 @@
 
 The noise-prediction loss hides it: noise and noise level decide most of that. Here pictures, noise and levels
 are fixed, and only the style picture changes: none, the picture itself, another one of its style group. The
-error that the other one saves against none is what style gives; what the picture itself saves beyond that only
-its content can give.
+error that the other one saves against none is what style gives; what the picture itself saves beyond that
+only its content can give.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ LEVELS = (950, 850, 700, 500, 300)  # steps of the schedule
 AT_ONCE = 16
 NOISE = 20_261  # seeds the fixed noise
 # What the UNet is called with for the features of some pictures; without, it draws without the adapter.
-Options = Callable[[torch.Tensor], dict]
+Options = Callable[[torch.Tensor], dict[str, Any]]
 
 
 @dataclass(frozen=True)

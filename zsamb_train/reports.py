@@ -1,6 +1,7 @@
 """What tells whether a run works, built from pictures that are kept back: the probe, and the sheets."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ import torch
 from zsamb_core.console import say
 
 from .batch import encode, features_of
+from .data.buckets import cover, levels
 from .data.loader import Rows
 from .data.order import Groups
 from .data.sample import Source
@@ -23,12 +25,19 @@ def probe_of(host: Host, kind: str, held: Source, resolution: int) -> Probe:
     group, where all have one.
     """
     chosen, bucket = alike(held, resolution)
-    samples = [held.read(i) for i in chosen]
-    batch = encode(host, kind, Rows(samples, samples, bucket, list(range(len(samples)))))
+    samples = [held.read(int(i), picture=not held.cached) for i in chosen]
+    cut = [cover(s.picture, bucket) for s in samples if s.picture is not None]
+    if not held.cached:
+        samples = [replace(s, crop=crop) for s, (_, crop) in zip(samples, cut, strict=True)]
+    pixels = None if held.cached else torch.stack([levels(picture) for picture, _ in cut])
+    places = list(range(len(samples)))
+    batch = encode(host, kind, Rows(0, bucket, places, samples, samples, pixels))
     groups = Groups(held.groups[chosen])
     others = None
     if groups.alone:
-        say(f"the probe cannot tell style from content: {groups.alone} of its {len(chosen)} pictures stand alone")
+        say(
+            f"the probe tells no style from content: {groups.alone} of its {len(chosen)} pictures stand alone"
+        )
     else:
         others = batch.features[[groups.next(i) for i in range(len(chosen))]]
     return Probe(host, batch, others, host.no_image(kind, batch.features.shape[-1]))
@@ -64,4 +73,3 @@ def captions_of(held: Source) -> list[str]:
     """Different captions, from the last sample backwards."""
     read = (held.read(i, picture=False, latent=False).caption for i in reversed(range(len(held))))
     return list(dict.fromkeys(caption for caption in read if caption))
-

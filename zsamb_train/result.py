@@ -18,13 +18,13 @@ def write_adapter(
     adapter: StyleAdapter,
     state: Mapping[str, torch.Tensor],
     layers: Iterable[Layer],
-    about: Mapping[str, object],
+    about: Mapping[str, str],
 ) -> None:
     """``state``: the weights by our names, such as the moving averages. ``about``: more metadata."""
     names = adapter.file_names()
     tensors = {names[n]: value.detach().half().contiguous().cpu() for n, value in state.items()}
     blocks = sorted({block_name(layer.block) for layer in layers})
     metadata = {"format": "pt", "blocks": json.dumps(blocks)}
-    metadata |= {name: value if isinstance(value, str) else json.dumps(value) for name, value in about.items()}
+    metadata |= about
     place.parent.mkdir(parents=True, exist_ok=True)
     write_over(place, lambda path: save_file(tensors, path, metadata))

@@ -22,8 +22,8 @@ STEPS, CFG, SEED = 20, 5.0, 1
 class Sheet:
     """A row for each style picture, a column for each prompt; above them the prompts without an adapter.
 
-    ``pictures`` (H, W, 3) in 0..1, ``features`` of each, ``blank`` (1, ...) of no image; ``size``: of the drawn
-    pictures, (width, height).
+    ``pictures`` (H, W, 3) in 0..1, ``features`` of each, ``blank`` (1, ...) of no image; ``size``: of the
+    drawn pictures, (width, height).
     """
 
     host: Host
@@ -51,7 +51,7 @@ class Sheet:
         core = self.host.pack.zsamb_core.instantstyle.style_images
         made = adapter(torch.cat([features, self.blank]).to(self.host.device))
         sides = [
-            core.Seen({layer: (made[n][0][i].cpu(), made[n][1][i].cpu()) for layer, n in numbers.items()}, None)
+            core.Seen({layer: tuple(x[i].cpu() for x in made[n]) for layer, n in numbers.items()}, None)
             for i in range(2)
         ]
         images = core.StyleImages(*sides, dict.fromkeys(numbers, 1.0))

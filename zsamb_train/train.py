@@ -1,7 +1,6 @@
-"""``zsamb train``: from arguments to a run. Imports are inside functions, so a wrong argument is told at once."""
+"""``zsamb train``: from arguments to a run. Imports are in functions: a wrong argument is told at once."""
 
 import argparse
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -51,7 +50,7 @@ def train(options: argparse.Namespace) -> int:
     import torch
     from accelerate import Accelerator
 
-    from .data.loader import batches
+    from .data.loader import loader
     from .data.source import open_source
     from .held_out import Part, split
     from .host import load_host
@@ -78,12 +77,15 @@ def train(options: argparse.Namespace) -> int:
     trainer = build(options, host, adapter, numbers, accelerator, source)
     if accelerator.is_main_process:
         add_reports(options, trainer, Part(source, probed))
-    rows = batches(
-        Part(source, kept), options.batch, options.resolution, options.pairs, options.seed, first=trainer.step,
-        rank=accelerator.process_index, world=accelerator.num_processes, workers=options.workers,
-        pictures=adapter.made.kind == "plus",
+    rows = loader(
+        source, options.batch, options.resolution, options.pairs, options.seed, first=trainer.step,
+        rank=accelerator.process_index, world=accelerator.num_processes, workers=options.workers, kept=kept,
+        step=min(64, options.resolution),
     )  # fmt: skip
-    return trainer.run(rows)
+    if accelerator.is_main_process:
+        for line in rows.notes:
+            say(line)
+    return trainer.run(iter(rows))
 
 
 def refuse_data(options: argparse.Namespace, source: "Source") -> None:
@@ -99,6 +101,11 @@ def refuse_data(options: argparse.Namespace, source: "Source") -> None:
         raise ValueError(
             f"--pairs crop needs pictures, and {options.data} has cached embeddings alone. Prepare it again"
             " with --keep-pictures, or use --pairs self or group."
+        )
+    if options.kind == "plus" and source.cached:
+        raise ValueError(
+            f"--kind plus reads patch features, and {options.data} has cached embeddings, which are pooled."
+            " Give the pictures."
         )
     if options.checkpoint != DEMO and options.clip_vision is None and not source.cached:
         raise ValueError(
@@ -128,8 +135,8 @@ def remember(options: argparse.Namespace, source: "Source") -> None:
         if other:
             told = ", ".join(f"{k} was {before.get(k)} and is {now[k]}" for k in other)
             raise ValueError(
-                f"--output: {options.output} holds a run that was started otherwise: {told}. Give the run's own"
-                " settings to go on with it, or another folder for a new run."
+                f"--output: {options.output} holds a run that was started otherwise: {told}. Give the run's"
+                " own settings to go on with it, or another folder for a new run."
             )
     options.output.mkdir(parents=True, exist_ok=True)
     place.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
@@ -167,7 +174,7 @@ def features_of(options: argparse.Namespace, host: "Host", source: "Source") -> 
         return features
     embed = source.read(0, picture=False, latent=False).embed
     if options.kind == "plus" or embed is None:
-        raise ValueError("--clip-vision is missing, and the cached embeddings are not those of a plus adapter")
+        raise ValueError("--clip-vision is missing, and there are no cached embeddings of a base adapter")
     return int(embed.shape[-1])
 
 
@@ -193,10 +200,11 @@ def build(
 def settings_of(
     options: argparse.Namespace, host: "Host", adapter: "StyleAdapter", source: "Source"
 ) -> "Settings":
+    from .checkpoints import digest
     from .host import DEMO
     from .loop import Settings
 
-    base = "Z-SAMB demo" if options.checkpoint == DEMO else file_hash(Path(options.checkpoint))
+    base = "Z-SAMB demo" if options.checkpoint == DEMO else f"sha256 {digest(Path(options.checkpoint))}"
     about = {
         "kind": adapter.made.kind, "encoder features": str(adapter.made.features), "base model": base,
         "data": source.digest, "pairs": options.pairs, "command": " ".join(["zsamb", *sys.argv[1:]]),
@@ -208,22 +216,15 @@ def settings_of(
     )  # fmt: skip
 
 
-def file_hash(path: Path) -> str:
-    """The sha256 of a checkpoint, as sites that share them show it."""
-    made = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(1 << 22):
-            made.update(part)
-    return f"sha256 {made.hexdigest()}"
-
-
 def add_reports(options: argparse.Namespace, trainer: "Trainer", held: "Source") -> None:
     """The probe, and the sheets if there are pictures to show."""
     from .reports import probe_of, sheet_of
 
-    trainer.probe = probe_of(trainer.host, trainer.adapter.made.kind, held, options.resolution) if options.probe_every else None
+    kind = trainer.adapter.made.kind
+    if options.probe_every:
+        trainer.probe = probe_of(trainer.host, kind, held, options.resolution)
     if options.sheet_every and held.pictured:
-        prompts = None if options.prompts is None else options.prompts.read_text(encoding="utf-8").splitlines()
-        trainer.sheet = sheet_of(
-            trainer.host, trainer.adapter.made.kind, held, options.resolution, SHEET_ROWS, prompts
+        prompts = (
+            None if options.prompts is None else options.prompts.read_text(encoding="utf-8").splitlines()
         )
+        trainer.sheet = sheet_of(trainer.host, kind, held, options.resolution, SHEET_ROWS, prompts)

@@ -1,7 +1,7 @@
 """In which order pictures are seen: a function of the seed and the batch's number, and of nothing else.
 
-So one whole number resumes a run exactly, with any number of processes and workers. The streaming readers of
-Hugging Face datasets do not: on resume they skip what stood in the shuffle buffer (see `test_train_data_streams`).
+So one whole number resumes a run exactly, with any number of processes and workers. The streams of Hugging
+Face datasets do not: on resume they skip what stood in the shuffle buffer (`benchmarks/streams.py`).
 """
 
 import hashlib
@@ -18,8 +18,8 @@ def key_of(*parts: int | str) -> int:
 
 
 def rng(seed: int, position: int, stream: int = 0) -> np.random.Generator:
-    """A sample's own draws: ``position`` in the run, counted over all batches; ``stream`` for independent ones
-    at the same position. Philox is counter-based: nothing is drawn to get there.
+    """A sample's own draws: ``position`` in the run, counted over all batches; ``stream`` for other ones at
+    the same position. Philox is counter-based: nothing is drawn to get there.
     """
     key = [seed % 2**64, position % 2**64]
     return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, stream]))
@@ -41,7 +41,8 @@ class Permutation:
         out = self._step(np.asarray(positions, np.uint64))
         while (outside := out >= self.n).any():
             out[outside] = self._step(out[outside])
-        return out.astype(np.int64)
+        found: np.ndarray = out.astype(np.int64)
+        return found
 
     def _step(self, x: np.ndarray) -> np.ndarray:
         (left_bits, right_bits), one = self.widths, np.uint64(1)
@@ -49,18 +50,20 @@ class Permutation:
         for key in self.keys:
             mixed = left ^ (_scrambled(right ^ key) & ((one << np.uint64(left_bits)) - one))
             left, right, left_bits, right_bits = right, mixed, right_bits, left_bits
-        return (left << np.uint64(right_bits)) | right
+        found: np.ndarray = (left << np.uint64(right_bits)) | right
+        return found
 
 
 def _scrambled(x: np.ndarray) -> np.ndarray:
     """The finalizer of splitmix64 (Steele, Lea and Flood 2014)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    out: np.ndarray = x ^ (x >> np.uint64(31))
+    return out
 
 
 class Batches:
-    """``batches[b]``: the ``batch`` sample numbers of batch b, all of one bucket; b counts from 0 without end.
+    """``batches[b]``: the ``batch`` sample numbers of batch b, all of one bucket; b counts without end.
 
     Each bucket is a stream: one permutation of its pictures after the other. A batch takes the stream's next
     ``batch`` pictures, so a pass's remainder is carried: it begins the bucket's next pass, nothing is dropped
@@ -71,7 +74,9 @@ class Batches:
 
     def __init__(self, bucket_of: np.ndarray, batch: int, seed: int) -> None:
         if not len(bucket_of) or batch < 1:
-            raise ValueError(f"{len(bucket_of)} pictures in batches of {batch}: expected at least one of each")
+            raise ValueError(
+                f"{len(bucket_of)} pictures in batches of {batch}: expected at least one of each"
+            )
         self.batch, self.seed = batch, seed
         self.members = np.argsort(bucket_of, kind="stable")
         self.kinds, starts, counts = np.unique(bucket_of[self.members], return_index=True, return_counts=True)
@@ -101,11 +106,23 @@ class Batches:
         for one in np.unique(passes):
             key = key_of(self.seed, "pass", int(self.kinds[k]), int(one))
             out[passes == one] = Permutation(count, key)[within[passes == one]]
-        return self.members[start + out]
+        found: np.ndarray = self.members[start + out]
+        return found
+
+    def following(self, b: int, i: int, most: int) -> np.ndarray:
+        """Sample i of batch b, and behind it those of its bucket in the set's order, the first behind the
+        last: ``most`` at most.
+        """
+        k = int(np.searchsorted(self.kinds, self.bucket(b)))
+        count, start = int(self.counts[k]), int(self.starts[k])
+        row: np.ndarray = self.members[start : start + count]
+        first = int(np.searchsorted(row, i))
+        return row[(first + np.arange(min(most, count))) % count]
 
     def _done(self, epochs: int) -> np.ndarray:
         """How many batches each bucket gave in the first ``epochs``."""
-        return self.counts * epochs // self.batch
+        found: np.ndarray = self.counts * epochs // self.batch
+        return found
 
     def _place(self, b: int) -> tuple[int, int]:
         """(number of the bucket among those there are, number of the batch in its stream) of batch b."""
@@ -124,29 +141,31 @@ class Groups:
 
     def __init__(self, groups: np.ndarray) -> None:
         self.groups = groups
-        self.members = np.argsort(groups, kind="stable")
-        self.place = np.empty(len(groups), np.int64)  # of each sample among the members
-        self.place[self.members] = np.arange(len(groups))
-        self.starts = np.searchsorted(groups[self.members], groups, side="left")
-        self.counts = np.searchsorted(groups[self.members], groups, side="right") - self.starts
-        self.counts[groups < 0] = 1
+        self.members = np.argsort(groups, kind="stable").astype(np.int32)
+        self.place = np.empty(len(groups), np.int32)  # of each sample among the members
+        self.place[self.members] = np.arange(len(groups), dtype=np.int32)
+        self.counts = np.bincount(groups[groups >= 0])
+        self.starts = np.cumsum(self.counts) - self.counts + int((groups < 0).sum())
 
     @property
     def alone(self) -> int:
         """How many samples have no partner."""
-        return int((self.counts < 2).sum())
+        return int((self.groups < 0).sum() + (self.counts == 1).sum())
 
     def partner(self, i: int, rng: np.random.Generator) -> int:
         """Another sample of i's group, each as likely; i itself where there is none."""
-        count, start = int(self.counts[i]), int(self.starts[i])
-        if count < 2:
-            return i
-        step = 1 + int(rng.integers(count - 1))
-        return int(self.members[start + (int(self.place[i]) - start + step) % count])
+        group = int(self.groups[i])
+        return (
+            i
+            if group < 0 or self.counts[group] < 2
+            else self._behind(i, 1 + int(rng.integers(self.counts[group] - 1)))
+        )
 
     def next(self, i: int) -> int:
         """The sample behind i in its group, and the first behind the last."""
-        if self.counts[i] < 2:
-            return i
-        start = int(self.starts[i])
-        return int(self.members[start + (int(self.place[i]) - start + 1) % int(self.counts[i])])
+        return i if self.groups[i] < 0 else self._behind(i, 1)
+
+    def _behind(self, i: int, steps: int) -> int:
+        group = int(self.groups[i])
+        start, count = int(self.starts[group]), int(self.counts[group])
+        return int(self.members[start + (int(self.place[i]) - start + steps) % count])

@@ -23,7 +23,8 @@ def size_of(file: Path | BinaryIO) -> tuple[int, int]:
             # Pillow would decode a whole PNG to look for EXIF behind the pixels.
             known = image.format != "PNG" or "exif" in image.info
             turned = known and image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
-            return image.size[::-1] if turned else image.size
+            width, height = image.size
+            return (height, width) if turned else (width, height)
     except Exception as error:  # broken files make Pillow raise whatever its decoders meet
         raise ValueError(_reason(error)) from error
 

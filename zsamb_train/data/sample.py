@@ -45,5 +45,5 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, i: int, *, picture: bool = True, latent: bool = True) -> Sample:
-        """``picture``, ``latent``: False leaves it out. Raises ValueError, with the name, for a broken one."""
+        """``picture``, ``latent``: False leaves it out. Raises ValueError for a broken one, with its name."""
         ...

@@ -5,7 +5,7 @@ import numpy as np
 from .data.order import Permutation, key_of
 from .data.sample import Sample, Source
 
-PICTURES, GROUPS, OF_EACH = 20, 5, 4
+PICTURES, OF_EACH = 20, 4
 FEWEST, FEWEST_GROUPS = 200, 20  # smaller sets keep nothing back
 
 
@@ -27,7 +27,7 @@ class Part:
         return self.source.read(int(self.chosen[i]), picture=picture, latent=latent)
 
 
-def split(source: Source, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def split(source: Source, seed: int, pictures: int = PICTURES) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the samples to train on, and to probe; they overlap for small sets.
 
     Of a set with style groups whole groups are kept back, so that the probe's styles are new; four pictures of
@@ -39,8 +39,8 @@ def split(source: Source, seed: int) -> tuple[np.ndarray, np.ndarray]:
     if len(grouped):
         order = Permutation(len(grouped), key_of(seed, "held out"))[np.arange(len(grouped))]
         few = len(grouped) < FEWEST_GROUPS
-        kept_back = grouped[order[:GROUPS]]
+        kept_back = grouped[order[: max(pictures // OF_EACH, 1)]]
         probed = np.concatenate([np.flatnonzero(source.groups == g)[:OF_EACH] for g in kept_back])
         return everything if few else everything[~np.isin(source.groups, kept_back)], probed
-    order = Permutation(len(source), key_of(seed, "held out"))[everything[:PICTURES]]
+    order = Permutation(len(source), key_of(seed, "held out"))[everything[:pictures]]
     return everything if len(source) < FEWEST else np.setdiff1d(everything, order), np.sort(order)

@@ -76,6 +76,7 @@ class Trainer:
     sheet: Any = None
     step: int = 0
     average: State = field(default_factory=dict)
+    saved: int | None = None
 
     def __post_init__(self) -> None:
         self.attention = attention(self.host.device)
@@ -100,6 +101,7 @@ class Trainer:
         if found is None:
             return
         self.step, state = found
+        self.saved = self.step
         put(self.adapter, state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average = state["average"]
@@ -182,7 +184,8 @@ class Trainer:
                 self.report(curves)
             if self.due(self.settings.save_every):
                 self.save()
-        self.save()
+        if self.saved != self.step:
+            self.save()
         self.accelerator.end_training()
         return self.stopped or 0
 
@@ -217,6 +220,7 @@ class Trainer:
         return with_images(self.adapter(features), self.numbers, self.attention)
 
     def save(self) -> None:
+        self.saved = self.step
         if self.main:
             s, about = self.settings, {**self.settings.about, "steps": str(self.step)}
             state = {

@@ -59,9 +59,11 @@ def sheet_of(
     """A few style pictures that were not trained on, each of another style group if there are groups. Without
     ``prompts`` the captions of the last ones.
     """
-    _, firsts = np.unique(held.groups, return_index=True)
-    spread = firsts if len(firsts) > 1 else np.arange(len(held))
-    samples = [held.read(int(i)) for i in spread[:rows]]
+    names = np.unique(held.groups)
+    members = [np.flatnonzero(held.groups == name) for name in names[:rows]]
+    # Not the first of each group: that is the same thing in many sets.
+    spread = [m[i % len(m)] for i, m in enumerate(members)] if len(names) > 1 else range(min(rows, len(held)))
+    samples = [held.read(int(i)) for i in spread]
     said = [line.strip() for line in prompts or [] if line.strip()] or captions_of(held)
     pictures = [torch.from_numpy(np.array(s.picture, np.float32) / 255) for s in samples]
     features = features_of(host, kind, samples)

@@ -60,11 +60,13 @@ class Sheet:
     @torch.no_grad()
     def set(self, model: Any) -> list[torch.Tensor]:
         """A picture of each prompt."""
+        import comfy.utils
         from nodes import common_ksampler  # the host's
 
         width, height = self.size
         clip, pictures = self.host.clip, []
         empty = clip.encode_from_tokens_scheduled(clip.tokenize(""))
+        comfy.utils.PROGRESS_BAR_ENABLED = False  # a bar for each picture is no news
         for i, prompt in enumerate(self.prompts):
             latent = {"samples": torch.zeros(1, 4, height // 8, width // 8)}
             positive = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))

@@ -190,8 +190,8 @@ def loader(
     groups = Groups(source.groups[kept])
     if pairs == "group" and groups.alone == len(kept):
         raise ValueError(
-            "pairs group needs style groups of two pictures at least, and the set has none. Put the pictures of"
-            " a style into a subfolder, or give each a group."
+            "pairs group needs style groups of two pictures at least, and the set has none. Put the pictures"
+            " of a style into a subfolder, or give each a group."
         )
     if source.latent_sizes is not None:
         shapes, kinds = np.unique(source.latent_sizes[kept], axis=0, return_inverse=True)
@@ -211,7 +211,7 @@ def _notes(
     few = batches.counts < batches.batch
     if few.any():
         some = zip(batches.kinds[few], batches.counts[few], strict=True)
-        listed = ", ".join(f"{sides[k][0]} x {sides[k][1]} with {count}" for k, count in some)
+        listed = ", ".join(f"{sides[k][0]} x {sides[k][1]} with {n}" for k, n in some)
         yield f"buckets with fewer pictures than a batch ({batches.batch}) repeat them in it: {listed}"
     if source.latent_sizes is None:
         small = (source.sizes[kept] < np.array(sides)[kinds]).any(1)

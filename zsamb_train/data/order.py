@@ -21,8 +21,8 @@ def rng(seed: int, position: int, stream: int = 0) -> np.random.Generator:
     """A sample's own draws: ``position`` in the run, counted over all batches; ``stream`` for other ones at
     the same position. Philox is counter-based: nothing is drawn to get there.
     """
-    key = [seed % 2**64, position % 2**64]
-    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, stream]))
+    key = np.array([seed % 2**64, position % 2**64], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=np.array([0, 0, 0, stream], np.uint64)))
 
 
 class Permutation:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from zsamb_core.messages import short
 from zsamb_core.pictures import eight_bits
@@ -24,6 +25,8 @@ def size_of(file: Path | BinaryIO) -> tuple[int, int]:
             known = image.format != "PNG" or "exif" in image.info
             turned = known and image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
             width, height = image.size
+            if isinstance(image, TiffImageFile):  # whose size is turned already in some versions of Pillow
+                width, height = int(image.tag_v2[256]), int(image.tag_v2[257])
             return (height, width) if turned else (width, height)
     except Exception as error:  # broken files make Pillow raise whatever its decoders meet
         raise ValueError(_reason(error)) from error

@@ -131,7 +131,7 @@ def scan(shard: Path) -> Index:
         total = os.fstat(file.fileno()).st_size
         key, parts = "", dict[str, Member]()
         for member in members(file, total, damage):
-            folder, _, name = member.name.rpartition("/")
+            folder, _, name = member.name.removeprefix("./").rpartition("/")
             stem, _, kind = name.partition(".")
             kind = kind.lower()
             if parts and (f"{folder}/{stem}" != key or kind in parts):

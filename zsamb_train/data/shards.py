@@ -147,7 +147,7 @@ class Shards:
             member = next(members(file, os.fstat(file.fileno()).st_size, [], place), None)
         except OSError:
             member = None
-        folder, slash, name = (member.name if member else f"byte {place}").rpartition("/")
+        folder, slash, name = (member.name.removeprefix("./") if member else f"byte {place}").rpartition("/")
         return f"{paths[shard].name}/{folder}{slash}{name.partition('.')[0]}"
 
     def _bytes(self, shard: int, i: int, kind: int) -> bytes:

@@ -1,4 +1,4 @@
-"""``zsamb adapter probe`` and ``zsamb adapter pad``: what an adapter uses, and the same for other software."""
+"""``zsamb adapter``: what an IP-Adapter uses of a picture, and the same adapter for other software."""
 
 import argparse
 from pathlib import Path
@@ -94,4 +94,3 @@ def pad(options: argparse.Namespace) -> Path:
     keys = adapter_keys(widths)
     there = [layer for layer in widths if keys[layer] in adapter.layers]
     return export_adapter(adapter, widths, there, options.output, padded=True)
-

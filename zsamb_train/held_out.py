@@ -28,10 +28,10 @@ class Part:
 
 
 def split(source: Source, seed: int, pictures: int = PICTURES) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the samples to train on, and to probe; they overlap for small sets.
+    """Numbers of the samples to train on and to probe; they overlap for small sets.
 
-    Of a set with style groups whole groups are kept back, so that the probe's styles are new; four pictures of
-    each are probed. Of a set without, single pictures.
+    Of a set with style groups whole groups are kept back, so that the probe's styles are new; four pictures
+    of each are probed. Of a set without, single pictures.
     """
     everything = np.arange(len(source))
     counts = np.bincount(source.groups[source.groups >= 0])

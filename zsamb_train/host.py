@@ -71,7 +71,8 @@ def find_pack() -> Path:
     """The folder of the nodes: where this package lies, or else among ComfyUI's custom nodes."""
     custom = Path(os.environ.get("COMFYUI_PATH", "")) / "custom_nodes"
     beside = Path(__file__).resolve().parents[1]
-    for root in (beside, *(sorted(custom.iterdir()) if custom.is_dir() else ())):
+    roots: list[Path] = [beside, *(sorted(custom.iterdir()) if custom.is_dir() else ())]
+    for root in roots:
         if (root / "nodes" / "_host" / "sdxl.py").is_file() and (root / "zsamb_core").is_dir():
             return root
     raise RuntimeError(
@@ -300,7 +301,7 @@ def empty_unet(demo: bool, kind: torch.dtype) -> tuple[torch.nn.Module, dict[Lay
     pack = load_pack()
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-    config = pack.demo.unet.UNET_CONFIG if demo else SDXL_UNET
+    config: dict[str, Any] = pack.demo.unet.UNET_CONFIG if demo else SDXL_UNET
     unet = UNetModel(**{**config, "dtype": kind, "device": torch.device("meta")}).requires_grad_(False)
     base = SimpleNamespace(model=SimpleNamespace(diffusion_model=unet))
     widths = pack.nodes._host.sdxl.cross_attention(base, config["context_dim"], "zsamb train")

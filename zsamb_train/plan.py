@@ -133,9 +133,7 @@ def one_step(
 ) -> None:  # fmt: skip
     """One picture through the UNet and back, counted into ``step``."""
 
-    def attention(
-        _: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, **__: Any
-    ) -> Any:
+    def attention(_: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, **__: Any) -> Any:
         return Fused.apply(step, q, k, v, heads)
 
     def empty(*shape: int, dtype: torch.dtype = half) -> torch.Tensor:

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 SAY_EVERY = 20.0  # seconds
 RECORD = "prepared.json"
 
-DESCRIPTION = """Encode a set of pictures once: latents of the VAE and embeddings of the image encoder, in .tar
-shards that `zsamb train` reads in place of the pictures. The same command again goes on where it stopped."""
+DESCRIPTION = """Encode a set of pictures once: latents of the VAE and embeddings of the image encoder, in
+.tar shards that `zsamb train` reads in place of the pictures. The same command again goes on where it
+stopped."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,8 +83,8 @@ def prepare(options: argparse.Namespace) -> None:
 def remember(options: argparse.Namespace, source: "Source") -> None:
     """Raises ValueError where the folder's shards were made from other data or with other settings."""
     now = {
-        "digest": source.digest, "checkpoint": str(options.checkpoint), "clip_vision": str(options.clip_vision),
-        "resolution": options.resolution, "keep_pictures": options.keep_pictures,
+        "digest": source.digest, "checkpoint": str(options.checkpoint), "resolution": options.resolution,
+        "clip_vision": str(options.clip_vision), "keep_pictures": options.keep_pictures,
     }  # fmt: skip
     place = options.output / RECORD
     if place.is_file() and json.loads(place.read_text(encoding="utf-8")) != now:
@@ -96,9 +97,7 @@ def remember(options: argparse.Namespace, source: "Source") -> None:
 
 
 def encode_all(options: argparse.Namespace, host: "Host", source: "Source", writer: "ShardWriter") -> None:
-    """In the order of the set, pictures of one bucket at once. A picture that cannot be read is named and left
-    out.
-    """
+    """In the order of the set, pictures of one bucket at once. One that is broken is named and left out."""
     from .data.buckets import buckets, nearest
 
     sides = buckets(options.resolution, min(64, options.resolution))
@@ -143,7 +142,9 @@ def write_part(
     latents = host.encode_latents(torch.stack([pixels for pixels, _ in fitted]))
     embeds = features_of(host, "base", [sample for _, sample in part])
     for (i, sample), latent, embed, (_, crop) in zip(part, latents, embeds, fitted, strict=True):
-        writer.add(f"{i:08d}", fields(sample, group_of(source, i), latent, embed, crop, options.keep_pictures))
+        writer.add(
+            f"{i:08d}", fields(sample, group_of(source, i), latent, embed, crop, options.keep_pictures)
+        )
 
 
 def group_of(source: "Source", i: int) -> str | None:

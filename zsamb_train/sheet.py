@@ -61,6 +61,7 @@ class Sheet:
     def set(self, model: Any) -> list[torch.Tensor]:
         """A picture of each prompt."""
         import comfy.utils
+
         from nodes import common_ksampler  # the host's
 
         width, height = self.size

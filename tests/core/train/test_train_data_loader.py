@@ -1,4 +1,4 @@
-"""Batches as a training run gets them: exact over workers, processes and restarts; references; broken files."""
+"""What a trainer gets of its pictures: rows of batches, out of workers, in an exact order."""
 
 import os
 import subprocess

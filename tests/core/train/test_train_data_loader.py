@@ -1,4 +1,4 @@
-"""What a trainer gets of its pictures: rows of batches, out of workers, in an exact order."""
+"""Batches as a training run gets them: exact over workers, processes and restarts; references; broken files."""
 
 import os
 import subprocess

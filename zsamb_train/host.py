@@ -145,12 +145,6 @@ class Host:
         return scaled.float().cpu()
 
     @torch.no_grad()
-    def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents in the VAE's space, as the host's samplers give them, to (n, H, W, 3) in 0..1."""
-        pictures: torch.Tensor = self.vae.decode(latents)
-        return pictures.clamp(0, 1).cpu()
-
-    @torch.no_grad()
     def look_at(self, pictures: Sequence[torch.Tensor], kind: str) -> torch.Tensor:
         """The image encoder's output for pictures (H, W, 3) in 0..1, of any sizes: pooled (n, D) for a "base"
         adapter, hidden states (n, L, H) for a "plus" one; on the CPU. Each is cut to its middle square.
@@ -186,6 +180,24 @@ class Host:
             for one, size, crop, target in zip(pooled.cpu(), sizes, crops, targets, strict=True)
         ]  # fmt: skip
         return torch.cat(rows).to(self.device)
+
+    @torch.no_grad()
+    def draw(
+        self, model: Any, prompt: str, seed: int, size: tuple[int, int], steps: int, cfg: float
+    ) -> torch.Tensor:
+        """A picture (H, W, 3) of ``size`` (width, height), by the host's own sampler: ddim, simple."""
+        import comfy.utils
+
+        from nodes import common_ksampler  # the host's
+
+        comfy.utils.PROGRESS_BAR_ENABLED = False  # a bar for each picture is no news
+        positive, empty = (
+            self.clip.encode_from_tokens_scheduled(self.clip.tokenize(t)) for t in (prompt, "")
+        )
+        latent = {"samples": torch.zeros(1, 4, size[1] // 8, size[0] // 8)}
+        out = common_ksampler(model, seed, steps, cfg, "ddim", "simple", positive, empty, latent)[0]
+        picture: torch.Tensor = self.vae.decode(out["samples"])[0].clamp(0, 1).cpu()
+        return picture
 
     def predict(
         self,
@@ -263,6 +275,15 @@ def _prediction(model: Any) -> tuple[Any, bool]:
             " that predicts the noise or v, as SDXL and its fine-tunes do."
         )
     return sampling, isinstance(sampling, kinds.V_PREDICTION)
+
+
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
+    """The host's attention of a layer with ``extra`` options, (n, N, C)."""
+    from comfy.ldm.modules.attention import optimized_attention
+
+    return optimized_attention(
+        q, k, v, extra["n_heads"], attn_precision=extra["attn_precision"], transformer_options=extra
+    )
 
 
 def attention(device: torch.device) -> Any:

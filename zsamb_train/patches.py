@@ -12,6 +12,7 @@ import torch
 from zsamb_core.layers import Layer
 
 from .adapter import KeysAndValues
+from .host import attend
 
 
 class WithImage:
@@ -25,15 +26,8 @@ class WithImage:
     def __call__(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]
     ) -> torch.Tensor:
-        from comfy.ldm.modules.attention import optimized_attention
-
-        def attend(k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            out: torch.Tensor = optimized_attention(
-                q, k, v, extra["n_heads"], attn_precision=extra["attn_precision"], transformer_options=extra
-            )
-            return out
-
-        return attend(k, v) + attend(self.keys.to(q.dtype), self.values.to(q.dtype))
+        image = attend(q, self.keys.to(q.dtype), self.values.to(q.dtype), extra)
+        return attend(q, k, v, extra) + image
 
 
 def with_images(made: KeysAndValues, numbers: Mapping[Layer, int], attention: Any) -> dict[str, Any]:

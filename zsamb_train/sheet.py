@@ -57,22 +57,10 @@ class Sheet:
         images = core.StyleImages(*sides, dict.fromkeys(numbers, 1.0))
         return self.host.pack.nodes._host.instantstyle.style_images.with_images(self.host.model, images)
 
-    @torch.no_grad()
     def set(self, model: Any) -> list[torch.Tensor]:
         """A picture of each prompt."""
-        import comfy.utils
-
-        from nodes import common_ksampler  # the host's
-
-        width, height = self.size
-        clip, pictures = self.host.clip, []
-        empty = clip.encode_from_tokens_scheduled(clip.tokenize(""))
-        comfy.utils.PROGRESS_BAR_ENABLED = False  # a bar for each picture is no news
-        for i, prompt in enumerate(self.prompts):
-            latent = {"samples": torch.zeros(1, 4, height // 8, width // 8)}
-            positive = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
-            out = common_ksampler(
-                model, SEED + i, STEPS, CFG, "ddim", "simple", positive, empty, latent
-            )[0]  # fmt: skip
-            pictures.append(self.host.decode_latents(out["samples"])[0])
-        return pictures
+        seeds = range(SEED, SEED + len(self.prompts))
+        return [
+            self.host.draw(model, prompt, seed, self.size, STEPS, CFG)
+            for prompt, seed in zip(self.prompts, seeds, strict=True)
+        ]

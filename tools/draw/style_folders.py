@@ -27,18 +27,23 @@ def write_group(folder: Path, job: tuple[str, int]) -> None:
         (place / f"{obj}.txt").write_text(caption(obj) + "\n", encoding="utf-8")
 
 
+def draw_folders(folder: Path, styles: int, held_out: bool = False, seed: int = 9_000_000) -> int:
+    """``styles`` random styles beside the named ones, or the held-out ones alone; returns how many."""
+    names = list(HELD_OUT) if held_out else [*STYLES, *[""] * styles]
+    jobs = [(name, seed + i) for i, name in enumerate(names)]
+    with ProcessPoolExecutor() as pool:
+        list(pool.map(partial(write_group, folder), jobs, chunksize=8))
+    return len(jobs)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--styles", type=int, default=400, help="random ones, beside the named")
     parser.add_argument("--held-out", action="store_true", help="the five held-out styles instead")
-    parser.add_argument("--seed", type=int, default=9_000_000)
     options = parser.parse_args()
-    names = list(HELD_OUT) if options.held_out else [*STYLES, *[""] * options.styles]
-    jobs = [(name, options.seed + i) for i, name in enumerate(names)]
-    with ProcessPoolExecutor() as pool:
-        list(pool.map(partial(write_group, options.folder), jobs, chunksize=8))
-    print(f"{len(jobs)} styles with {len(OBJECTS)} pictures each in {options.folder}")
+    count = draw_folders(options.folder, options.styles, options.held_out)
+    print(f"{count} styles with {len(OBJECTS)} pictures each in {options.folder}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[3]
 STEPS, BATCH = 6, 4
 COMMON = (
     "--checkpoint", "demo", "--blocks", "output 5", "--resolution", "64", "--batch", str(BATCH),
-    "--workers", "0", "--track", "none", "--probe-every", "0", "--sheet-every", "0", "--pairs", "group", "--rate", "1e-3",
+    "--workers", "0", "--track", "none", "--probe-every", "0", "--sheet-every", "0",
+    "--pairs", "group", "--rate", "1e-3",
 )  # fmt: skip
 
 

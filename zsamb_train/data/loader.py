@@ -1,7 +1,9 @@
 """Batches out of worker processes: the order depends neither on their number nor on where a run begins."""
 
+import atexit
 import signal
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -142,6 +144,12 @@ class Loader:
         self.notes: list[str] = []
 
     def __iter__(self) -> Iterator[Rows]:
+        rows = self._rows()
+        # Before Python joins what processes there are: it would wait for workers that nobody told to end.
+        atexit.register(_close, weakref.ref(rows))
+        return rows
+
+    def _rows(self) -> Generator[Rows, None, None]:
         """Each line that a worker has to tell is told once."""
         told: set[str] = set()
         sent: Any = _sent  # of one batch as it is, where a list of samples is the usual
@@ -225,6 +233,11 @@ def _alone(groups: Groups, pairs: str) -> Iterator[str]:
             f"{groups.alone} of {len(groups.groups)} pictures have no other of their style group: their"
             " reference is the picture itself"
         )
+
+
+def _close(rows: "weakref.ref[Generator[Rows, None, None]]") -> None:
+    if (left := rows()) is not None:
+        left.close()
 
 
 Arrays = list[list["np.ndarray | None"]]

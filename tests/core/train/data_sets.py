@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,7 @@ def broken_pictures() -> dict[str, tuple[bytes, str]]:
     whole = encoded(1)
     large = bytearray(whole)
     large[16:24] = (60_000).to_bytes(4, "big") * 2
+    large[29:33] = zlib.crc32(large[12:29]).to_bytes(4, "big")
     return {
         "empty": (b"", "empty"),
         "text": (b"<html>404 not found</html>", "not a picture"),

@@ -1,4 +1,4 @@
-"""Batches as a training run gets them: exact over workers, processes and restarts; references; broken files."""
+"""Batches as a run gets them: exact over workers, processes and restarts; references; broken files."""
 
 import os
 import subprocess
@@ -52,8 +52,8 @@ def test_rows_hold_what_a_step_wants(pictures):
             assert sample.name == whole.name == reference.name and sample.caption == whole.caption
             assert sample.picture is None and sample.size == whole.size and min(sample.crop) == 0
             assert np.array_equal(np.asarray(reference.picture), np.asarray(whole.picture))
-    assert {rows.bucket for rows in taken(found, 8)} == {(64, 48), (80, 48)} or len(found.data.sides) > 1
-    assert found.notes == ["14 of 14 pictures are smaller than their bucket and are enlarged"]
+    assert {rows.bucket for rows in taken(found, 8)} == {(64, 48), (64, 32)}
+    assert found.notes == ["9 of 14 pictures are smaller than their bucket and are enlarged"]
 
 
 @pytest.mark.parametrize("pairs", ["self", "group", "crop"])
@@ -108,7 +108,10 @@ def test_a_group_of_one_has_itself_and_that_is_said(tmp_path):
     assert alone == [True] * 4
     for line in ("1 x", "buckets"):
         assert not any(line in note for note in found.notes)
-    assert "buckets with fewer pictures than a batch (6) repeat" in loader(source, 6, 64, "self", 0).notes[0]
+    assert (
+        "buckets with fewer pictures than a batch (6) repeat"
+        in loader(source, 6, 64, "self", 0, **SMALL).notes[0]
+    )
 
 
 def test_what_does_not_go_together_is_an_error(tmp_path, pictures):
@@ -162,7 +165,7 @@ def test_what_turns_out_broken_is_replaced_and_told_once(tmp_path, workers):
         assert names == [f"g/{4 if i in (2, 3) else i}.jpg" for i in wanted]
         assert not {r.name for r in rows.references} & {"g/2.jpg", "g/3.jpg"}
     targets = [line for line in told if line.endswith("g/4.jpg takes its place.")]
-    assert len(targets) == 2 and len(told) == len(set(told)) <= 4
+    assert len(targets) == 2 and len(told) == len(set(told)) <= 8
     assert all("truncated" in line for line in told)
 
 

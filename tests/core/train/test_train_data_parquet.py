@@ -51,11 +51,8 @@ def test_rows_of_pictures_as_the_package_writes_them(tmp_path, datasets):
             "group": datasets.ClassLabel(names=["ink", "oil"]),
         }
     )  # fmt: skip
-    rows = {
-        "image": [Image.fromarray(pixels(i)) for i in range(3)],
-        "caption": list("abc"),
-        "group": [1, 0, 1],
-    }
+    images = [Image.fromarray(pixels(i)) for i in range(3)]
+    rows = {"image": images, "caption": list("abc"), "group": [1, 0, 1]}
     (tmp_path / "set").mkdir()
     for name in ("0", "1"):
         datasets.Dataset.from_dict(rows, features).to_parquet(tmp_path / "set" / f"{name}.parquet")

@@ -94,7 +94,7 @@ def test_samples_that_are_none_are_left_out_with_the_reason(tmp_path):
     bad = {
         "j.png": encoded(1), "j.json": b"[1]", "k.png": encoded(1), "k.json": b"{", "l.txt": b"alone",
         "m.latent.npy": array(1, 3, 8, 8), "n.latent.npy": array(1, 4, 8, 8)[:-1], "o.latent.npy": b"none",
-        "p.latent.npy": array(1, 4, 8, 8, dtype=np.float64), "q.embed.npy": array(1, 2, 2), "q.png": encoded(1),
+        "p.latent.npy": array(1, 4, 8, 8, dtype=float), "q.embed.npy": array(1, 2, 2), "q.png": encoded(1),
         "r.png": encoded(1), "r.json": b'{"crop": [1]}', "s.png": encoded(1), "s.json": b" " * 2_000_000,
     }  # fmt: skip
     files = {f"{name}.jpg": data for name, (data, _) in broken_pictures().items()}

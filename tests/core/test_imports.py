@@ -45,6 +45,7 @@ def test_nothing_is_imported_that_a_comfyui_may_lack():
     for file in [*shipped, *models]:
         allowed = REQUIRED | {"zsamb_core", "demo"} | set(sys.stdlib_module_names)
         allowed |= HOST if "zsamb_core" not in file.parts else set()
+        allowed |= {"zsamb_train"} if file.name == "cli.py" else set()
         assert set(imported(file)) <= allowed, file
     assert len(shipped) > 60 and "torchaudio" not in REQUIRED
 
@@ -97,6 +98,17 @@ def test_the_training_data_know_no_host_and_the_pack_no_training():
     assert len(files) > 10
     for file in [ROOT / "__init__.py", *(ROOT / "nodes").rglob("*.py")]:
         assert "zsamb_train" not in set(imported(file)), file
+
+
+def test_one_file_of_the_trainer_knows_the_host():
+    for file in (ROOT / "zsamb_train").glob("*.py"):
+        assert file.name == "host.py" or not HOST & set(imported(file)), file
+    code = (
+        "import sys; import zsamb_core.cli;"
+        " print([m for m in ('torch', 'numpy', 'PIL', 'accelerate', 'comfy') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
 
 
 def test_opening_a_set_imports_no_extra():

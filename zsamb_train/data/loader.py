@@ -73,7 +73,7 @@ class BatchData(Dataset[Any]):
         samples, references, pixels = [], [], []
         for place, i in zip(places, map(int, mine), strict=True):
             draws = rng(self.seed, place, DATA)
-            sample, i = self._target(number, i, told)
+            sample, i = self._target(bucket, i, told)
             reference = self._reference(sample, i, draws, told)
             if sample.latent is None:
                 assert sample.picture is not None
@@ -85,11 +85,11 @@ class BatchData(Dataset[Any]):
         stacked = torch.stack(pixels) if pixels else None
         return Rows(number, side, places, samples, references, stacked, tuple(told))
 
-    def _target(self, number: int, i: int, told: list[str]) -> tuple[Sample, int]:
+    def _target(self, bucket: int, i: int, told: list[str]) -> tuple[Sample, int]:
         """Sample i of those kept, or the next of its bucket that can be read, and its number."""
         shown = not self.source.cached or self.pairs == "crop"
         wrong = ""
-        for j in map(int, self.batches.following(number, i, TRIES)):
+        for j in map(int, self.batches.following(bucket, i, TRIES)):
             try:
                 sample = self.source.read(int(self.kept[j]), picture=shown)
             except ValueError as error:
@@ -99,7 +99,7 @@ class BatchData(Dataset[Any]):
                 told.append(f"{wrong}. {sample.name} takes its place.")
             return sample, j
         raise ValueError(
-            f"batch {number}: up to {TRIES} pictures of a bucket in a row cannot be read; the first: {wrong}."
+            f"up to {TRIES} pictures in a row cannot be read; the first: {wrong}."
             " Look whether the disk is there, and take out what is broken."
         )
 

@@ -79,9 +79,8 @@ def main() -> None:
             medians = {name: statistics.median(row) for name, row in rates.items()}
             shown = ", ".join(f"{name} {median:,.0f}" for name, median in medians.items())
             ratio = statistics.median(a / b for a, b in zip(rates["shards"], rates["folder"], strict=True))
-            print(
-                f"{workers} workers, pictures a {'' if workers else 'CPU '}second: {shown}; shards to folder {ratio:.2f}"
-            )
+            unit = "pictures a second" if workers else "pictures a CPU second"
+            print(f"{workers} workers, {unit}: {shown}; shards to folder {ratio:.2f}")
 
 
 if __name__ == "__main__":

@@ -118,6 +118,8 @@ def test_what_does_not_go_together_is_an_error(tmp_path, pictures):
     source = open_source(tar(tmp_path / "0.tar", cached(0) | cached(2)))
     with pytest.raises(ValueError, match="crop needs pictures, and the set has cached embeds"):
         loader(source, 2, 64, "crop", 0)
+    with pytest.raises(ValueError, match="kind of adapter needs pictures"):
+        loader(source, 2, 64, "self", 0, embeds=False)
     with pytest.raises(ValueError, match="pairs is 'other', expected self, group, crop"):
         loader(pictures, 2, 64, "other", 0)
     with pytest.raises(ValueError, match="style groups of two pictures at least"):
@@ -148,6 +150,12 @@ def test_crops_of_a_picture_beside_its_cache(tmp_path):
     rows = loader_of(open_source(tar(tmp_path / "0.tar", both)), "crop")[0]
     assert all(s.latent is not None and s.picture is None for s in rows.samples)
     assert all(r.picture.width < 48 and r.embed is None for r in rows.references)
+    for pairs in ("self", "group"):
+        plain, seen = (loader_of(open_source(tmp_path), pairs, embeds=e)[0] for e in (True, False))
+        assert all(r.picture is None and r.embed is not None for r in plain.references)
+        assert [r.picture.size for r in seen.references] == [(48, 40)] * 4
+        assert [r.name for r in seen.references] == [r.name for r in plain.references]
+        assert all(s.picture is None and s.latent is not None for s in seen.samples)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -1,7 +1,7 @@
 """Which order of training pictures resumes exactly: the streams of Hugging Face datasets, or numbers.
 
-A stream of webdataset shards is read for a while, its state is kept as JSON, and a new stream goes on from it;
-the same with `zsamb_train.data.order`. Needs ``pip install .[train]``.
+A stream of webdataset shards is read for a while, its state is kept as JSON, and a new stream goes on from
+it; the same with `zsamb_train.data.order`. Needs ``pip install .[train]``.
 """
 
 import json

@@ -54,10 +54,11 @@ class BatchData(Dataset[Any]):
 
     def __init__(
         self, source: Source, kept: np.ndarray, batches: Batches, sides: list[Size], groups: Groups,
-        pairs: str, rank: int, world: int,
+        pairs: str, embeds: bool, rank: int, world: int,
     ) -> None:  # fmt: skip
         self.source, self.batches, self.sides, self.groups = source, batches, sides, groups
         self.kept, self.pairs, self.seed = kept, pairs, batches.seed
+        self.shown = not source.cached or not embeds  # whether references are pictures
         self.rows = batches.batch // world
         self.first = self.rows * rank
 
@@ -73,7 +74,7 @@ class BatchData(Dataset[Any]):
         samples, references, pixels = [], [], []
         for place, i in zip(places, map(int, mine), strict=True):
             draws = rng(self.seed, place, DATA)
-            sample, i = self._target(number, i, told)
+            sample, i = self._target(bucket, i, told)
             reference = self._reference(sample, i, draws, told)
             if sample.latent is None:
                 assert sample.picture is not None
@@ -85,11 +86,11 @@ class BatchData(Dataset[Any]):
         stacked = torch.stack(pixels) if pixels else None
         return Rows(number, side, places, samples, references, stacked, tuple(told))
 
-    def _target(self, number: int, i: int, told: list[str]) -> tuple[Sample, int]:
+    def _target(self, bucket: int, i: int, told: list[str]) -> tuple[Sample, int]:
         """Sample i of those kept, or the next of its bucket that can be read, and its number."""
-        shown = not self.source.cached or self.pairs == "crop"
+        shown = self.shown or self.pairs == "crop"
         wrong = ""
-        for j in map(int, self.batches.following(number, i, TRIES)):
+        for j in map(int, self.batches.following(bucket, i, TRIES)):
             try:
                 sample = self.source.read(int(self.kept[j]), picture=shown)
             except ValueError as error:
@@ -99,7 +100,7 @@ class BatchData(Dataset[Any]):
                 told.append(f"{wrong}. {sample.name} takes its place.")
             return sample, j
         raise ValueError(
-            f"batch {number}: up to {TRIES} pictures of a bucket in a row cannot be read; the first: {wrong}."
+            f"up to {TRIES} pictures in a row cannot be read; the first: {wrong}."
             " Look whether the disk is there, and take out what is broken."
         )
 
@@ -120,7 +121,7 @@ class BatchData(Dataset[Any]):
             if j == i:
                 break
             try:
-                other = self.source.read(int(self.kept[j]), picture=not self.source.cached, latent=False)
+                other = self.source.read(int(self.kept[j]), picture=self.shown, latent=False)
             except ValueError as error:
                 wrong = wrong or str(error)
                 j = self.groups.next(j)
@@ -181,19 +182,22 @@ def loader(
     world: int = 1,
     workers: int = 0,
     kept: np.ndarray | None = None,
+    embeds: bool = True,
     step: int = 64,
     tell: Callable[[str], None] = say,
 ) -> Loader:
     """Batches of ``batch`` pictures over all of ``world`` processes, from number ``first`` on, of which this
     one, ``rank``, gets its rows. ``resolution``, ``step``: of the buckets, in pixels. ``kept``: indices that
-    are trained on, else all. Raises ValueError for what does not go together.
+    are trained on, else all. ``embeds``: False where an adapter looks at pictures, though embeds are cached.
+    Raises ValueError for what does not go together.
     """
     if pairs not in PAIRS:
         raise ValueError(f"pairs is {pairs!r}, expected {', '.join(PAIRS)}")
     if batch < 1 or batch % world:
         raise ValueError(f"batches of {batch} for {world} processes: expected a multiple of their number")
-    if pairs == "crop" and not source.pictured:
-        raise ValueError("pairs crop needs pictures, and the set has cached embeds alone. Give the pictures.")
+    if (pairs == "crop" or not embeds) and not source.pictured:
+        what = "pairs crop" if pairs == "crop" else "this kind of adapter"
+        raise ValueError(f"{what} needs pictures, and the set has cached embeds alone. Give the pictures.")
     kept = np.arange(len(source)) if kept is None else np.asarray(kept)
     groups = Groups(source.groups[kept])
     if pairs == "group" and groups.alone == len(kept):
@@ -208,7 +212,9 @@ def loader(
         sides = buckets(resolution, step)
         kinds = nearest(source.sizes[kept], sides)
     batches = Batches(kinds, batch, seed)
-    out = Loader(BatchData(source, kept, batches, sides, groups, pairs, rank, world), first, workers, tell)
+    out = Loader(
+        BatchData(source, kept, batches, sides, groups, pairs, embeds, rank, world), first, workers, tell
+    )
     out.notes = [*_notes(source, kept, batches, sides, kinds), *_alone(groups, pairs)]
     return out
 

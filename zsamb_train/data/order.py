@@ -109,11 +109,11 @@ class Batches:
         found: np.ndarray = self.members[start + out]
         return found
 
-    def following(self, b: int, i: int, most: int) -> np.ndarray:
-        """Sample i of batch b, and behind it those of its bucket in the set's order, the first behind the
+    def following(self, bucket: int, i: int, most: int) -> np.ndarray:
+        """Sample i of a bucket, and behind it the bucket's others in the set's order, the first behind the
         last: ``most`` at most.
         """
-        k = int(np.searchsorted(self.kinds, self.bucket(b)))
+        k = int(np.searchsorted(self.kinds, bucket))
         count, start = int(self.counts[k]), int(self.starts[k])
         row: np.ndarray = self.members[start : start + count]
         first = int(np.searchsorted(row, i))

@@ -52,7 +52,7 @@ def test_rows_hold_what_a_step_wants(pictures):
             assert sample.name == whole.name == reference.name and sample.caption == whole.caption
             assert sample.picture is None and sample.size == whole.size and min(sample.crop) == 0
             assert np.array_equal(np.asarray(reference.picture), np.asarray(whole.picture))
-    assert {rows.bucket for rows in taken(found, 8)} == {(64, 48), (64, 32)}
+    assert {rows.bucket for rows in taken(found, 8)} == {(64, 64), (64, 32)}
     assert found.notes == ["9 of 14 pictures are smaller than their bucket and are enlarged"]
 
 
@@ -118,6 +118,8 @@ def test_what_does_not_go_together_is_an_error(tmp_path, pictures):
     source = open_source(tar(tmp_path / "0.tar", cached(0) | cached(2)))
     with pytest.raises(ValueError, match="crop needs pictures, and the set has cached embeds"):
         loader(source, 2, 64, "crop", 0)
+    with pytest.raises(ValueError, match="kind of adapter needs pictures"):
+        loader(source, 2, 64, "self", 0, embeds=False)
     with pytest.raises(ValueError, match="pairs is 'other', expected self, group, crop"):
         loader(pictures, 2, 64, "other", 0)
     with pytest.raises(ValueError, match="style groups of two pictures at least"):
@@ -148,6 +150,12 @@ def test_crops_of_a_picture_beside_its_cache(tmp_path):
     rows = loader_of(open_source(tar(tmp_path / "0.tar", both)), "crop")[0]
     assert all(s.latent is not None and s.picture is None for s in rows.samples)
     assert all(r.picture.width < 48 and r.embed is None for r in rows.references)
+    for pairs in ("self", "group"):
+        plain, seen = (loader_of(open_source(tmp_path), pairs, embeds=e)[0] for e in (True, False))
+        assert all(r.picture is None and r.embed is not None for r in plain.references)
+        assert [r.picture.size for r in seen.references] == [(48, 40)] * 4
+        assert [r.name for r in seen.references] == [r.name for r in plain.references]
+        assert all(s.picture is None and s.latent is not None for s in seen.samples)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -173,7 +181,7 @@ def test_a_set_that_is_gone_ends_the_run(tmp_path):
     source = open_source(folder(tmp_path, 4))
     for place in tmp_path.rglob("*.png"):
         place.unlink()
-    with pytest.raises(ValueError, match=r"batch 0: .*cannot be read.*no such file.*disk"):
+    with pytest.raises(ValueError, match=r"16 pictures in a row cannot be read.*no such file.*disk"):
         next(iter(loader(source, 2, 64, "self", 0, **SMALL)))
 
 

@@ -109,9 +109,8 @@ def test_no_picture_and_no_batch_are_errors():
 def test_who_follows_is_of_the_same_bucket():
     kinds = np.array([0, 1, 0, 1, 1, 0])
     batches = Batches(kinds, 2, 0)
-    b = next(b for b in range(9) if batches.bucket(b) == 1)
-    assert batches.following(b, 3, 16).tolist() == [3, 4, 1]
-    assert batches.following(b, 4, 2).tolist() == [4, 1]
+    assert batches.following(1, 3, 16).tolist() == [3, 4, 1]
+    assert batches.following(1, 4, 2).tolist() == [4, 1]
 
 
 def test_partners_are_others_of_the_group_each_as_likely():

@@ -222,7 +222,9 @@ def compat(session: nox.Session) -> None:
     elif not os.environ.get("COMFYUI_PATH"):
         session.error(f"compat -- {name} runs on a ComfyUI of yours: set COMFYUI_PATH to its folder")
     browser = (BROWSER,) if name == "page" else ()
-    set_up(session, "pytest>=8", "pytest-xdist>=3.7", *ORACLES, *browser, venv=venv, base=case.python)
+    set_up(
+        session, "pytest>=8", "pytest-xdist>=3.7", *ORACLES, *TRAINER, *browser, venv=venv, base=case.python
+    )
     pip = ("-m", "pip", "--quiet", "--disable-pip-version-check")
     if case.newest:
         session.run(python_of(venv), *pip, "install", "--upgrade", *case.newest, external=True)

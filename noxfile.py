@@ -30,6 +30,7 @@ ORACLES = (
 PACKAGES_FOLDER = "import sysconfig; print(sysconfig.get_path('purelib'))"
 ARCHIVE = "pathspec>=0.12"  # reads which files the archive leaves out
 BROWSER = "playwright>=1.49"  # drives the Chromium of the machine
+TRAINER = ("accelerate>=1", "datasets>=4", "matplotlib", "tensorboard")  # the extra "train"
 # Tests at a time: two more than cores, since those with a server also wait. Each process takes 1.5 GB.
 AT_A_TIME = str(min((os.cpu_count() or 1) + 2, 4))
 SHARED = ("-n", AT_A_TIME, "--no-loadscope-reorder")  # tests/conftest.py says what goes together
@@ -114,7 +115,7 @@ def quick(session: nox.Session) -> None:
     run(session, "pytest", "tests/core", "-m", "not slow", "-n", "2", "-q")
 
 
-TESTERS = ("pytest>=8", "pytest-xdist>=3.7", *CHECKERS, *ORACLES, BROWSER, ARCHIVE)
+TESTERS = ("pytest>=8", "pytest-xdist>=3.7", *CHECKERS, *ORACLES, BROWSER, ARCHIVE, *TRAINER)
 
 
 @nox.session
@@ -221,7 +222,9 @@ def compat(session: nox.Session) -> None:
     elif not os.environ.get("COMFYUI_PATH"):
         session.error(f"compat -- {name} runs on a ComfyUI of yours: set COMFYUI_PATH to its folder")
     browser = (BROWSER,) if name == "page" else ()
-    set_up(session, "pytest>=8", "pytest-xdist>=3.7", *ORACLES, *browser, venv=venv, base=case.python)
+    set_up(
+        session, "pytest>=8", "pytest-xdist>=3.7", *ORACLES, *TRAINER, *browser, venv=venv, base=case.python
+    )
     pip = ("-m", "pip", "--quiet", "--disable-pip-version-check")
     if case.newest:
         session.run(python_of(venv), *pip, "install", "--upgrade", *case.newest, external=True)
@@ -254,6 +257,15 @@ def train(session: nox.Session) -> None:
     ]
     for part in session.posargs[:1] or parts:
         run(session, f"demo.training.{part}", *session.posargs[1:])
+
+
+@nox.session
+def train_adapter(session: nox.Session) -> None:
+    """Train adapters on the demo's drawn pictures by ``zsamb train``, draw with them, and print a table; with
+    ``-- --arms all --seeds 3 --samples 109000 --sets 24`` the docs' own.
+    """
+    set_up(session, *TRAINER)
+    run(session, "tools.draw.train_adapter", *session.posargs)
 
 
 @nox.session

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol
 
+from zsamb_train import adapter_command, prepare, train
+
 from . import __version__
 from .console import WRONG, take_any_text
 from .headless import inputs, run
@@ -26,6 +28,9 @@ COMMANDS: dict[str, tuple[str, Command]] = {
     "run": ("Run a workflow on ComfyUI servers, once or for each row of a table.", run),
     "inputs": ("List the inputs of a workflow that can be set.", inputs),
     "score": ("Score folders of pictures by DINO and CLIP.", score),
+    "train": ("Train a style adapter on pictures.", train),
+    "prepare": ("Encode pictures once, for training.", prepare),
+    "adapter": ("Measure an adapter, or pad it for other software.", adapter_command),
 }
 
 

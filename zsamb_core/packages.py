@@ -10,10 +10,11 @@ class Lacking(ValueError):
     """Packages that are not installed; says which, and how to get them."""
 
 
-def require_packages(*names: str) -> None:
-    """Raises Lacking for those that cannot be found. Imports none."""
+def require_packages(*names: str, extra: str = "") -> None:
+    """Raises Lacking for those that cannot be found. Imports none. ``extra``: which of the pack's extras
+    installs them.
+    """
     if lacking := [name for name in names if find_spec(name) is None]:
-        raise Lacking(
-            f"{sys.executable} has no {' and no '.join(lacking)}. Use ComfyUI's own Python, or install them:"
-            f" pip install {' '.join(PIP.get(name, name) for name in lacking)}"
-        )
+        wanted = f'"z-samb[{extra}]"' if extra else " ".join(PIP.get(name, name) for name in lacking)
+        own = "Install them" if extra else "Use ComfyUI's own Python, or install them"
+        raise Lacking(f"{sys.executable} has no {' and no '.join(lacking)}. {own}: pip install {wanted}")

@@ -13,7 +13,7 @@ def read_picture(path: str | Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image)
-            return _eight_bits(upright, image.format).convert("RGB")
+            return eight_bits(upright, image.format).convert("RGB")
     except Exception as error:  # broken files make Pillow raise whatever its decoders meet
         raise ValueError(_unreadable(path, error)) from error
 
@@ -26,7 +26,7 @@ def check_picture(path: str | Path) -> None:
         raise ValueError(_unreadable(path, error)) from error
 
 
-def _eight_bits(image: Image.Image, kind: str | None) -> Image.Image:
+def eight_bits(image: Image.Image, kind: str | None) -> Image.Image:
     """Grey with 16 bits scaled to 8, where Pillow would cut every level above 255 to white. Older Pillows
     open such a PNG in the mode I.
     """

@@ -5,13 +5,13 @@ Everything is sampled in the host, with its own KSampler, from the committed wei
 """
 
 import argparse
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import torch
+
+from zsamb_train.host import load_pack
 
 from ..objects import OBJECTS
 from ..pictures import caption, draw, sheet, training_style
@@ -21,19 +21,9 @@ from .descriptor import consistency, descriptor
 from .hosting import import_host
 from .train_vae import psnr
 
+__all__ = ["SAMPLER", "load_pack"]
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLER = {"steps": 30, "cfg": 5.0, "sampler_name": "ddim", "scheduler": "simple"}
-
-
-def load_pack():
-    """The node pack, loaded the way the host loads it."""
-    spec = importlib.util.spec_from_file_location(
-        "zsamb_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["zsamb_pack"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def vae_quality(vae, figures: dict) -> None:

@@ -10,7 +10,7 @@ from tools.house import LONG, PAGES, sentences
 
 ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"\]\(([^)\s]+)\)|<img[^>]* src=\"([^\"]+)\"")
-MAPPED = ("zsamb_core", "nodes", "tools", "demo")
+MAPPED = ("zsamb_core", "zsamb_train", "nodes", "tools", "demo")
 
 
 def prose(page):

@@ -45,6 +45,7 @@ def test_nothing_is_imported_that_a_comfyui_may_lack():
     for file in [*shipped, *models]:
         allowed = REQUIRED | {"zsamb_core", "demo"} | set(sys.stdlib_module_names)
         allowed |= HOST if "zsamb_core" not in file.parts else set()
+        allowed |= {"zsamb_train"} if file.name == "cli.py" else set()
         assert set(imported(file)) <= allowed, file
     assert len(shipped) > 60 and "torchaudio" not in REQUIRED
 
@@ -88,8 +89,39 @@ def test_no_node_imports_from_another():
         assert other.startswith("_") or file == "_host", f"nodes/{file}.py imports {other}"
 
 
+def test_the_training_data_know_no_host_and_the_pack_no_training():
+    """Packages of the extra are imported by name, with a message for who has them not."""
+    files = [*(ROOT / "zsamb_train" / "data").glob("*.py")]
+    for file in files:
+        allowed = REQUIRED | {"zsamb_core", "datasets"} | set(sys.stdlib_module_names)
+        assert set(imported(file)) <= allowed, file
+    assert len(files) > 10
+    for file in [ROOT / "__init__.py", *(ROOT / "nodes").rglob("*.py")]:
+        assert "zsamb_train" not in set(imported(file)), file
+
+
+def test_one_file_of_the_trainer_knows_the_host():
+    for file in (ROOT / "zsamb_train").glob("*.py"):
+        assert file.name == "host.py" or not HOST & set(imported(file)), file
+    code = (
+        "import sys; import zsamb_core.cli;"
+        " print([m for m in ('torch', 'numpy', 'PIL', 'accelerate', 'comfy') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_opening_a_set_imports_no_extra():
+    code = (
+        "import sys; import zsamb_train.data.source, zsamb_train.data.loader;"
+        " print([m for m in ('comfy', 'datasets', 'accelerate', 'transformers') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
 def test_python_files_are_ascii():
-    folders = ("nodes", "zsamb_core", "demo", "tools", "tests", "benchmarks")
+    folders = ("nodes", "zsamb_core", "zsamb_train", "demo", "tools", "tests", "benchmarks")
     files = [*ROOT.glob("*.py"), *(p for f in folders for p in (ROOT / f).rglob("*.py"))]
     assert len(files) > 30
     assert [p for p in files if not p.read_bytes().isascii()] == []

@@ -80,12 +80,12 @@ class Drawing:
         return self.run(f"references.{node}", model=self.base, latent=latent, **inputs)[0]
 
     def adapted(self, image: object, weights: str = "", **inputs):
-        """A model with the demo's adapter; ``weights``: of blocks, in place of the preset."""
+        """A model with the demo's adapter, or another; ``weights``: of blocks, in place of the preset."""
         if weights:
             sliders = {"output_1": 0.0, "layers": weights}
             inputs["block_weights"] = self.run("ip_adapter.BlockWeights", **sliders)[0]
-        adapter = self.run("adapter_loaders.LoadIPAdapter", file="demo IP-Adapter")[0]
-        inputs |= {"model": self.base, "adapter": adapter, "image": image, "clip_vision": self.clip_vision}
+        inputs.setdefault("adapter", self.run("adapter_loaders.LoadIPAdapter", file="demo IP-Adapter")[0])
+        inputs |= {"model": self.base, "image": image, "clip_vision": self.clip_vision}
         return self.run("ip_adapter.StyleBlockIPAdapter", **inputs)[0]
 
     def pictures(self, model) -> list[np.ndarray]:

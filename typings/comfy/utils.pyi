@@ -2,6 +2,8 @@ from typing import Any
 
 import torch
 
+PROGRESS_BAR_ENABLED: bool
+
 class ProgressBar:
     def __init__(self, total: float, node_id: str | None = None) -> None: ...
     def update(self, value: float) -> None: ...

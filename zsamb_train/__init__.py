@@ -1,0 +1,1 @@
+"""Train style adapters: ``zsamb train``."""

@@ -36,17 +36,20 @@ IN_WORKFLOWS = {
     "ZSAMB_ContextToPrompt",
     "ZSAMB_LoadIPAdapter",
     "ZSAMB_StyleBlockIPAdapter",
+    "ZSAMB_SaveStyleReference",
+    "ZSAMB_LoadStyleReference",
+    "ZSAMB_ConditioningSet",
+    "ZSAMB_LoadIPAdapterAndEncoder",
+    "ZSAMB_ContactSheet",
+    "ZSAMB_RecordAttention",
+    "ZSAMB_AttentionPicture",
 }
-# AdaIN Queries refines what SharedAttention does, the next two make references in place of DDIM Invert, the
-# next two keep one in a file, which nobody has yet, T5 is the other fusion, the next refine InstantStyle, the
-# next is for parts of a batch on a stock model, the next takes other packs' prompts in place of Prompt Set's,
-# the next is two loaders in one, and the last show what any workflow drew, or how.
+# AdaIN Queries refines what SharedAttention does, the next two make references in place of DDIM Invert, T5 is
+# the other fusion, the next refine InstantStyle, and the last is for parts of a batch on a stock model.
 BESIDE_THEM = {
     "ZSAMB_AdaINQueries",
     "ZSAMB_NoiseReference",
     "ZSAMB_RecordReference",
-    "ZSAMB_SaveStyleReference",
-    "ZSAMB_LoadStyleReference",
     "ZSAMB_LoadSummaryModel",
     "ZSAMB_EncodeStyleImages",
     "ZSAMB_SubtractContent",
@@ -54,11 +57,6 @@ BESIDE_THEM = {
     "ZSAMB_LoadStyleEmbeds",
     "ZSAMB_SaveStyleAdapter",
     "ZSAMB_PromptSetPart",
-    "ZSAMB_ConditioningSet",
-    "ZSAMB_LoadIPAdapterAndEncoder",
-    "ZSAMB_ContactSheet",
-    "ZSAMB_RecordAttention",
-    "ZSAMB_AttentionPicture",
 }
 NODES = IN_WORKFLOWS | BESIDE_THEM
 WORKFLOWS = sorted(p.stem for p in workflows.FOLDER.glob("*.json"))

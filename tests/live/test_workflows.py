@@ -22,7 +22,8 @@ NAMES = sorted(path.stem for path in workflows.FOLDER.glob("*.json"))
 PICTURES = {
     "blend_two_references": 12, "score_sheet": 12, "context_to_prompt": 3, "instantstyle_plus": 1,
     "1 Try it - a set in one style": 8, "2 Try it - the style of a picture": 9, "3 Try it - InstantStyle": 9,
-    "style_kept_in_a_file": 5, "attention_picture": 5, "strength_by_picture": 5, "instantstyle_or_all_blocks": 6,
+    "style_kept_in_a_file": 5, "attention_picture": 5, "strength_by_picture": 5,
+    "instantstyle_or_all_blocks": 6,
 }  # fmt: skip
 
 

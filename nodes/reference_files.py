@@ -18,6 +18,7 @@ FOLDER = "style_references"
 register(FOLDER, (".safetensors",), saved=True)
 PREFIX = "reference"  # of saved files
 GRAY = 0.5, 256  # of the picture that stands for none, and its side
+FILE = io.Custom("STRING,COMBO")  # a text that may be linked to the loader's list, too
 
 
 class SaveStyleReference(io.ComfyNode):
@@ -45,7 +46,7 @@ class SaveStyleReference(io.ComfyNode):
                     tooltip="What the reference shows. Kept small in the file, for Load Style Reference.",
                 ),
             ],
-            outputs=[io.String.Output(display_name="file", tooltip="The name for Load Style Reference.")],
+            outputs=[FILE.Output(display_name="file", tooltip="The name for Load Style Reference.")],
             is_output_node=True,
         )
 

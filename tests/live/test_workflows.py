@@ -17,11 +17,13 @@ from tools.hosting.browser import as_prompt, open_page, show, show_api
 
 pytestmark = pytest.mark.live
 NAMES = sorted(path.stem for path in workflows.FOLDER.glob("*.json"))
-# Other than the set of four: three sets, two sets and four sheets of scores, three prompts, one picture, and
-# two sets, with the style picture in the last.
+# Other than the set of four: three sets, two sets and four sheets of scores, three prompts, one picture, two
+# sets, with the style picture in the last; and sets with a style picture, a sheet or both.
 PICTURES = {
     "blend_two_references": 12, "score_sheet": 12, "context_to_prompt": 3, "instantstyle_plus": 1,
     "1 Try it - a set in one style": 8, "2 Try it - the style of a picture": 9, "3 Try it - InstantStyle": 9,
+    "style_kept_in_a_file": 5, "attention_picture": 5, "strength_by_picture": 5,
+    "instantstyle_or_all_blocks": 6,
 }  # fmt: skip
 
 
@@ -68,10 +70,16 @@ def test_it_runs(server, stand_ins, name):
         assert any(node == "ZSAMB_DDIMInvert" and 0 < step <= total for node, step, total in steps)
 
 
+SHOWING = {
+    "ZSAMB_DINOStyleScore", "ZSAMB_CLIPScore", "ZSAMB_ContactSheet", "ZSAMB_AttentionPicture",
+    "ZSAMB_LoadStyleReference",
+}  # fmt: skip
+
+
 def shows_a_picture(node):
     """Whether it has one to look at by itself."""
     blend = node["class_type"] == "ZSAMB_MultiRefBlend" and node["inputs"]["method"] != "attention"
-    return blend or node["class_type"] in ("ZSAMB_DINOStyleScore", "ZSAMB_CLIPScore")
+    return blend or node["class_type"] in SHOWING
 
 
 def test_it_is_queued_from_the_page_and_its_pictures_arrive(page, name):

@@ -1,10 +1,12 @@
 """Places on the canvas by step: groups from left to right, in each the columns of a layout file.
 
 ``layouts/NAME.json`` is a list of ``{"title", "columns"}``, where a column lists numbers of nodes.
-A node's note stands above it.
+A node's note stands above it, or beneath it for the numbers in ``"notes_beneath"``. ``"room"`` has px left
+free above a node, by its number, for wires that pass there.
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -36,22 +38,28 @@ def place(ui: dict, notes: dict[int, dict], layout: list[dict[str, Any]]) -> Non
     nodes = {node["id"]: node for node in ui["nodes"]}
     x, groups = 0, []
     for number, group in enumerate(layout):
-        left, bottom = x + PAD, 0
+        left, top, bottom = x + PAD, math.inf, 0
         for column in group["columns"]:
-            y, width = HEAD, WIDTH
+            y, width = HEAD, max([WIDTH, *(nodes[key]["size"][0] for key in column)])
+            top = min(top, group.get("room", {}).get(str(column[0]), 0))
             for key in column:
-                width = max(width, nodes[key]["size"][0])
-            for key in column:
-                for box in filter(None, (notes.get(key), nodes[key])):
+                y += group.get("room", {}).get(str(key), 0)
+                for box in in_order(nodes[key], notes.get(key), key in group.get("notes_beneath", ())):
                     box["pos"] = [left, y + TITLE]
                     box["size"] = [width, box["size"][1]]
                     y += TITLE + box["size"][1] + GAP
             left, bottom = left + width + GAP, max(bottom, y)
         right = left - GAP + PAD
         groups.append({
-            "id": number + 1, "title": group["title"], "bounding": [x, 0, right - x, bottom - GAP + PAD],
+            "id": number + 1, "title": group["title"],
+            "bounding": [x, top, right - x, bottom - GAP + PAD - top],
             "color": COLOR, "font_size": 24, "flags": {},
         })  # fmt: skip
         x = right + GAP
     ui["groups"] = groups
     ui["extra"] = {"ds": view_of(x)}
+
+
+def in_order(node: dict, note: dict | None, beneath: bool) -> list[dict]:
+    """From top to bottom."""
+    return [box for box in ((node, note) if beneath else (note, node)) if box is not None]

@@ -102,6 +102,15 @@ class Drawn:
         pictures = self.run(name)
         return rows(pictures[:4], pictures[4:8], pictures[8:])
 
+    def kept(self, name: str) -> Image.Image:
+        return around(self.server.run(load(name))[:4], self.references[0])  # behind them the loader's own
+
+    def sheet(self, name: str) -> Image.Image:
+        """The graph's sheet, which is its largest picture; of a tall one the upper part."""
+        sheet = to_image(max(self.server.run(load(name)), key=np.size))
+        upper = sheet.crop((0, 0, sheet.width, min(sheet.size)))
+        return ImageOps.pad(upper, (SIDE, SIDE), color="white")
+
     def scored(self, name: str) -> Image.Image:
         pictures = self.run(name)
         charts = [pictures[9], pictures[8], pictures[10]]  # DINO's of both sets, and CLIP's
@@ -114,7 +123,8 @@ KINDS: dict[str, Callable[[Drawn, str], Image.Image]] = {
     "instantstyle": Drawn.styled, "style_aligned_famous": Drawn.famous,
     "style_aligned_two_references": Drawn.between, "instantstyle_style_aligned": Drawn.styled,
     "blend_two_references": Drawn.blended, "style_aligned_high_resolution": Drawn.larger,
-    "score_sheet": Drawn.scored,
+    "score_sheet": Drawn.scored, "style_kept_in_a_file": Drawn.kept, "attention_picture": Drawn.sheet,
+    "strength_by_picture": Drawn.sheet, "instantstyle_or_all_blocks": Drawn.sheet,
 }  # fmt: skip
 # The others, each with the number of the group that its picture shows.
 SHOWN = {

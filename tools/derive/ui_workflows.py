@@ -1,10 +1,12 @@
-"""Derive the UI form of every shipped workflow from its API form: ``nox -s workflows``.
+"""Derive the UI form of every shipped workflow from its API form: ``nox -s workflows``,
+or ``python -m tools.derive.ui_workflows NAME ...`` for some.
 
 The API file is the source. ComfyUI's own front end puts it onto the canvas and says how it stores it; this
 adds places, colors, the notes that stand in ``_meta``, and where to get the model files. Nodes are as tall
 as in the taller of its two node styles, so that nothing overlaps in either.
 """
 
+import argparse
 import json
 import tempfile
 from pathlib import Path
@@ -46,7 +48,10 @@ SIZES = {
     "PreviewAny": (320, 200),
 }  # fmt: skip
 # Nodes that grow a picture beneath their inputs when they run.
-SHOWS = {"ZSAMB_DINOStyleScore": 200, "ZSAMB_CLIPScore": 200, "ZSAMB_MultiRefBlend": 260}
+SHOWS = {
+    "ZSAMB_DINOStyleScore": 200, "ZSAMB_CLIPScore": 200, "ZSAMB_MultiRefBlend": 260,
+    "ZSAMB_LoadStyleReference": 220, "ZSAMB_ContactSheet": 400, "ZSAMB_AttentionPicture": 400,
+}  # fmt: skip
 # In Nodes 2.0: the px that each node takes, without its title; of a note, those of its text.
 HEIGHTS = """() => Object.fromEntries(app.graph._nodes.map((node) => {
     const box = document.querySelector(`[data-node-id="${node.id}"]`);
@@ -127,17 +132,20 @@ def note(text: str) -> dict:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tools.derive.ui_workflows", description=__doc__)
+    parser.add_argument("names", nargs="*", help="of API files; without, all", metavar="NAME")
+    names = parser.parse_args().names or sorted(path.stem for path in FOLDER.glob("*.json"))
     drafts = {}
     with (
         tempfile.TemporaryDirectory() as base,
         Server(find_host(), Path(base)) as server,
         open_page(server.url) as page,
     ):
-        for path in sorted(FOLDER.glob("*.json")):
-            api = load(path.stem)
+        for name in names:
+            api = load(name)
             show_api(page, api)
             ui = as_prompt(page)["workflow"]
-            drafts[path.stem] = ui, dressed(api, ui), layout.groups_of(path.stem)
+            drafts[name] = ui, dressed(api, ui), layout.groups_of(name)
         nodes_2(page, True)
         for name, draft in drafts.items():
             grow(page, laid_out(*draft))

@@ -1,12 +1,15 @@
 """Sets in Parquet, which need the package datasets; and what is said without it."""
 
+import importlib
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.core.train.data_sets import encoded, pixels
+from tests.lacking import lacking
 from zsamb_core.packages import Lacking
 from zsamb_train.data.loader import loader
 from zsamb_train.data.source import open_source
@@ -14,7 +17,9 @@ from zsamb_train.data.source import open_source
 
 @pytest.fixture
 def datasets():
-    return pytest.importorskip("datasets", reason="the extra train is not installed")
+    if find_spec("datasets") is None:
+        lacking("the extra train is not installed")
+    return importlib.import_module("datasets")
 
 
 def test_without_the_package_the_extra_is_named(tmp_path, monkeypatch):

@@ -6,7 +6,6 @@ A block is (name, number) as the host has it, ("input", 4) and so on. People wri
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 Block = tuple[str, int]
@@ -36,11 +35,10 @@ SD15_BLOCKS: tuple[Block, ...] = (
     *(("output", i) for i in range(3, 12)),
 )
 _RANGE = r"([0-9]{1,9})(?:\s*-\s*([0-9]{1,9}))?"
-_NAMED = re.compile(rf"([a-z]+)[ _]*(?:{_RANGE}(?:\.{_RANGE})?)?")
+_NAMED = rf"([a-z]+)[ _]*(?:{_RANGE}(?:\.{_RANGE})?)?"
 
 
-@dataclass(frozen=True)
-class Named:
+class Named(NamedTuple):
     """What one name means: blocks called ``name``, with any number where ``numbers`` is None; of each the
     layers at ``positions``, or the whole block.
     """
@@ -54,7 +52,7 @@ def read_name(text: str) -> Named | None:
     """``output``, ``output 1``, ``output_0-2``, ``output 1.4`` or ``output 1.0-4``, in lower case; None for
     what is no such name. A range that runs backwards is empty.
     """
-    match = _NAMED.fullmatch(text)
+    match = re.fullmatch(_NAMED, text)
     return match and Named(match[1], _range(match[2], match[3]), _range(match[4], match[5]))
 
 

@@ -6,9 +6,8 @@ the system is looked for; none is installed.
 
 import unicodedata
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from PIL import ImageDraw, ImageFont
 
@@ -28,8 +27,7 @@ LINE = 1.3  # of a line's height, in sizes
 LONGEST = 2000  # characters of which lines are made
 
 
-@dataclass(frozen=True)
-class Lines:
+class Lines(NamedTuple):
     """Text as it is drawn. ``width`` and ``height`` in pixels; ``lacking``: the characters of the text that
     no font here shows, drawn as a question mark; ``cut``: whether its end is left out.
     """

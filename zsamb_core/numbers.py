@@ -4,7 +4,7 @@ import re
 
 # A comma between digits with no blank behind it: a separator, or a decimal comma.
 # Three and more of them in a row are a list.
-_GLUED = re.compile(r"(?<![\d.])(?<!\d,)(\d+),(\d+)(?![\d.]|,\d)")
+_GLUED = r"(?<![\d.])(?<!\d,)(\d+),(\d+)(?![\d.]|,\d)"
 
 
 def read_numbers(text: str) -> list[float]:
@@ -50,7 +50,7 @@ def words(text: str) -> list[str]:
     """What stands between commas or blanks. Raises ValueError for decimal commas that leave no other reading,
     such as ``0,05`` and ``0,5 1,5``.
     """
-    glued = _GLUED.findall(text)
+    glued = re.findall(_GLUED, text)
     between = re.search(r"[\d.]\s+[\d.]", text)
     if glued and (between or any(len(part) > 1 and part[0] == "0" for _, part in glued)):
         raise ValueError(f"{text.strip()!r} has decimal commas. Write a point: {with_points(text)}")
@@ -59,11 +59,11 @@ def words(text: str) -> list[str]:
 
 def comma_note(text: str) -> str:
     """How ``text`` was read, where a comma in it may have been meant as a decimal one; else empty."""
-    if not _GLUED.search(text):
+    if not re.search(_GLUED, text):
         return ""
     read = ", ".join(f"{number:g}" for number in read_numbers(text))
     return f"{text.strip()!r} is read as {read}. A decimal is written with a point: {with_points(text)}"
 
 
 def with_points(text: str) -> str:
-    return _GLUED.sub(r"\1.\2", text).strip()
+    return re.sub(_GLUED, r"\1.\2", text).strip()

@@ -1,11 +1,10 @@
 """How much a patch counts along the sampling schedule."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """From ``start`` to ``end`` of the schedule (0 is its first step, 1 its last), a weight that follows
     ``curve``: numbers at even distances, joined by straight lines.
     """

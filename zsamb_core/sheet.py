@@ -4,7 +4,7 @@ Pictures are (H, W, 3) in 0..1. Each keeps its proportions, and stands at the up
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +20,7 @@ MOST_LINES = 4
 MOST_PIXELS = 2**27  # Pillow opens no picture of much more
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """``pictures`` (H, W, 3), None for an empty place; ``label`` and, paler, ``note`` stand beside them,
     ``captions`` beneath.
     """
@@ -32,8 +31,7 @@ class Row:
     captions: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Upper left corner and size in pixels."""
 
     x: int
@@ -42,17 +40,16 @@ class Place:
     height: int
 
 
-@dataclass
 class Layout:
     """Where everything stands. ``places``: by row and column, None where there is no picture; ``texts``:
     (x, y, lines, ink).
     """
 
-    width: int = 0
-    height: int = 0
-    text: int = TEXT
-    places: list[list[Place | None]] = field(default_factory=list)
-    texts: list[tuple[int, int, Lines, tuple[int, int, int]]] = field(default_factory=list)
+    def __init__(self, text: int = TEXT) -> None:
+        self.width = self.height = 0
+        self.text = text
+        self.places: list[list[Place | None]] = []
+        self.texts: list[tuple[int, int, Lines, tuple[int, int, int]]] = []
 
     @property
     def lacking(self) -> list[str]:

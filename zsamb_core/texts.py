@@ -7,8 +7,8 @@ from typing import Any
 DEEPEST = 200  # levels of JSON; a workflow with subgraphs has some 25
 # Control characters move a terminal's cursor or worse, halves of characters cannot be written, and marks of
 # direction make a text look like another. Line breaks stay.
-_UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
-_HALF = re.compile("[\ud800-\udfff]")
+_UNFIT = "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]"
+_HALF = "[\ud800-\udfff]"
 
 
 def read_json(data: bytes | str, once: bool = False) -> Any:
@@ -55,16 +55,16 @@ def decode(data: bytes) -> str:
 
 def has_half(text: str) -> bool:
     """Whether it holds half of a character (a lone surrogate), which no file or server takes as text."""
-    return _HALF.search(text) is not None
+    return re.search(_HALF, text) is not None
 
 
 def without_unfit(text: str) -> str:
     """Without the characters that are not to be shown or written into a name."""
-    return re.sub("[\n\t]", " ", _UNFIT.sub("", text))
+    return re.sub("[\n\t]", " ", re.sub(_UNFIT, "", text))
 
 
 def plain(text: str, limit: int = 10_000) -> str:
     """As it can be shown on a terminal: unfit characters as escapes, and no more than ``limit``."""
-    shown = _UNFIT.sub(lambda match: ascii(match[0])[1:-1], text[:limit])
+    shown = re.sub(_UNFIT, lambda match: ascii(match[0])[1:-1], text[:limit])
     is_cut = len(text) > limit or len(shown) > limit
     return f"{shown[:limit]}... ({len(text)} characters)" if is_cut else shown

@@ -6,9 +6,8 @@ transformers is imported when a model is loaded. Nothing is downloaded.
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,8 +20,7 @@ VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model")
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """Models for one job. ``types``: transformers' model types, each with its name for people; ``example``:
     a recommended one on Hugging Face, and the ``files`` to get of it.
     """

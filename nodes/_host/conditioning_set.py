@@ -3,8 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -19,17 +18,15 @@ IN_ONE_SIZE = (
 MOST = 4  # times that prompts of several lengths are repeated, as the host does for its own
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """An input: its ``name``, its conditioning, and how many pictures it is for."""
 
     name: str
     conditioning: Conditioning
-    count: int
+    pictures: int
 
 
-@dataclass(frozen=True)
-class Slot:
+class Slot(NamedTuple):
     """An entry of the set. ``parts``: by input, the entry of its pictures; the others have no part in it."""
 
     parts: dict[int, tuple[torch.Tensor, dict[str, Any]]]
@@ -47,7 +44,7 @@ def joined(conditionings: dict[str, Conditioning], empty: torch.Tensor | None, n
     sources = counted(conditionings)
     refuse_mixed(sources)
     slots = slots_of(sources)
-    batch = sum(source.count for source in sources)
+    batch = sum(source.pictures for source in sources)
     if len(slots) > max(len(source.conditioning) for source in sources):
         logging.warning(
             f"{node}: the conditionings differ in more than text and masks, so {batch} pictures are"
@@ -148,11 +145,11 @@ def entry(slot: Slot, sources: Sequence[Source], empty: torch.Tensor | None, nod
     lent = {i: (source.conditioning[0][0], source.conditioning[0][1]) for i, source in enumerate(sources)}
     parts = [{**lent, **slot.parts}[i] for i in range(len(sources))]
     rows = of_one_length([tokens for tokens, _ in parts], [source.name for source in sources], empty, node)
-    tokens = [row.expand(source.count, -1, -1) for row, source in zip(rows, sources, strict=True)]
+    tokens = [row.expand(source.pictures, -1, -1) for row, source in zip(rows, sources, strict=True)]
     details = dict(next(iter(slot.parts.values()))[1])
     if details.get("pooled_output") is not None:
         all_pooled = [own["pooled_output"] for _, own in parts]
-        pooled = [x.expand(source.count, -1) for x, source in zip(all_pooled, sources, strict=True)]
+        pooled = [x.expand(source.pictures, -1) for x, source in zip(all_pooled, sources, strict=True)]
         details["pooled_output"] = torch.cat([x.to(pooled[0]) for x in pooled])
     if needs_mask(slot, sources):
         refuse_what_masks_change(slot, sources)
@@ -199,9 +196,9 @@ def mask_of(slot: Slot, sources: Sequence[Source]) -> torch.Tensor:
         mask = details.get("mask")
         if mask is not None:
             masks[number] = mask.reshape(-1, *mask.shape[-2:]).float()
-            if len(masks[number]) not in (1, sources[number].count):
+            if len(masks[number]) not in (1, sources[number].pictures):
                 raise ValueError(
-                    f"{sources[number].name} has {len(masks[number])} masks for {sources[number].count}"
+                    f"{sources[number].name} has {len(masks[number])} masks for {sources[number].pictures}"
                     " pictures, expected one, or one for each."
                 )
     sizes = {tuple(mask.shape[-2:]): sources[number].name for number, mask in masks.items()}
@@ -212,14 +209,14 @@ def mask_of(slot: Slot, sources: Sequence[Source]) -> torch.Tensor:
     rows = []
     for number, source in enumerate(sources):
         if number not in slot.parts:
-            rows.append(torch.zeros(source.count, *size))
+            rows.append(torch.zeros(source.pictures, *size))
             continue
         details = slot.parts[number][1]
         strength = details.get("strength", 1.0)
         if number in masks:
             strength *= details.get("mask_strength", 1.0)
         mask = masks.get(number, torch.ones(1, *size)).cpu()
-        rows.append(strength * mask.expand(source.count, -1, -1))
+        rows.append(strength * mask.expand(source.pictures, -1, -1))
     return torch.cat(rows)
 
 

@@ -1,17 +1,15 @@
 """Where a loader's models come from: folders as transformers saves them, and files of other formats."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...zsamb_core.messages import quoted, short
 from ...zsamb_core.transformers_folder import Kind
 from .folders import files, find, model_folder, model_folders
 
 
-@dataclass(frozen=True)
-class Checkpoints:
+class Checkpoints(NamedTuple):
     """Single ``.pt`` files in the ``folder`` of this type, what loads one, and where to get such a file."""
 
     folder: str
@@ -19,8 +17,7 @@ class Checkpoints:
     advice: str
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """The models of a ``kind``, and what ``load`` makes of such a folder."""
 
     kind: Kind

@@ -4,9 +4,8 @@ The guider's names for its conds tell which is negative. Their order does not: D
 and so is PerpNeg's last.
 """
 
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import torch
@@ -18,8 +17,7 @@ from .types import Model
 KEY = "zsamb_sampling_run"
 
 
-@dataclass(frozen=True)
-class SamplingRun:
+class SamplingRun(NamedTuple):
     """``names`` and ``areas`` of cond entries by their identity; the latents' ``shape``; ``pictures``: which
     of a set they are, None where nothing tells; ``placed``: what patches keep on the device until the run
     ends.
@@ -28,8 +26,8 @@ class SamplingRun:
     names: dict
     areas: dict
     shape: tuple[int, ...]
-    pictures: tuple[int, ...] | None = None
-    placed: dict = field(default_factory=dict)
+    pictures: tuple[int, ...] | None
+    placed: dict
 
 
 def follow_runs(model: Model, node: str) -> None:
@@ -98,7 +96,7 @@ def note_run(
             names[entry["uuid"]] = name
     areas = {entry["uuid"]: entry.get("area") for entries in guider.conds.values() for entry in entries}
     pictures = model_options["transformer_options"].get(PICTURES)
-    run = SamplingRun(names, areas, tuple(noise.shape), pictures)
+    run = SamplingRun(names, areas, tuple(noise.shape), pictures, placed={})
     transformer_options = {**model_options["transformer_options"], KEY: run}
     extra_args = {
         **extra_args,

@@ -1,9 +1,8 @@
 """Captions by BLIP (Li, Li, Xiong, Hoi, arXiv 2201.12086), as Z-SASLM takes the text of a picture."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -29,8 +28,7 @@ CLASS = "BlipForConditionalGeneration"
 AT_ONCE = 8  # pictures in one pass
 
 
-@dataclass(frozen=True)
-class CaptionModel:
+class CaptionModel(NamedTuple):
     """transformers' model, image processor and tokenizer."""
 
     model: Any

@@ -1,8 +1,7 @@
 """CLAP from a transformers folder."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,8 +16,7 @@ KIND = Kind(
 )
 
 
-@dataclass(frozen=True)
-class TransformersClap:
+class TransformersClap(NamedTuple):
     """transformers' model, feature extractor and tokenizer."""
 
     model: Any

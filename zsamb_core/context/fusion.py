@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 SOURCES = ("image", "speech", "music", "weather", "text")
 TEMPLATE = "{text} {image} {speech} {music} {weather}"
-_FIELD = re.compile(r"\{(\w*)\}")
-_PART = re.compile(r"\[([^\[\]]*)\]")
+_FIELD = r"\{(\w*)\}"
+_PART = r"\[([^\[\]]*)\]"
 # English words that say nothing of a picture, so that their survival in a summary means nothing.
 _EMPTY = frozenset(
     re.findall(
@@ -49,7 +49,7 @@ def lines_of(sources: Mapping[str, str]) -> list[dict[str, str]]:
 
 def check_template(template: str) -> None:
     """Raises ValueError for a field that is no source, or none at all."""
-    names = _FIELD.findall(template)
+    names = re.findall(_FIELD, template)
     unknown = [name for name in names if name not in SOURCES]
     if unknown or not names:
         problem = f"names {{{unknown[0]}}}" if unknown else "names no source"
@@ -67,23 +67,25 @@ def fill(template: str, values: Mapping[str, str]) -> str:
         return values.get(match[1], "")
 
     def part(match: re.Match[str]) -> str:
-        names = _FIELD.findall(match[1])
+        names = re.findall(_FIELD, match[1])
         if not names:
             return match[0]
-        return _FIELD.sub(field, match[1]) if all(values.get(name) for name in names) else ""
+        return re.sub(_FIELD, field, match[1]) if all(values.get(name) for name in names) else ""
 
     # Texts come in last and are not read again: what they hold is no template.
     pieces, end = [], 0
-    for match in _PART.finditer(template):
-        pieces += [_FIELD.sub(field, template[end : match.start()]), part(match)]
+    for match in re.finditer(_PART, template):
+        pieces += [re.sub(_FIELD, field, template[end : match.start()]), part(match)]
         end = match.end()
-    return " ".join("".join([*pieces, _FIELD.sub(field, template[end:])]).split())
+    return " ".join("".join([*pieces, re.sub(_FIELD, field, template[end:])]).split())
 
 
 def unused(template: str, values: Mapping[str, str]) -> list[str]:
     """Sources with a text that is not in the filled template: not named, or in a part that was left out."""
-    parts = [m[1] for m in _PART.finditer(template) if all(values.get(n) for n in _FIELD.findall(m[1]))]
-    named = set(_FIELD.findall(" ".join([_PART.sub(" ", template), *parts])))
+    parts = [
+        m[1] for m in re.finditer(_PART, template) if all(values.get(n) for n in re.findall(_FIELD, m[1]))
+    ]
+    named = set(re.findall(_FIELD, " ".join([re.sub(_PART, " ", template), *parts])))
     return [name for name, text in values.items() if text and name not in named]
 
 

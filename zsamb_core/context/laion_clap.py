@@ -8,9 +8,8 @@ gets the tokenizer of a local folder and an empty encoder instead: the checkpoin
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,8 +26,7 @@ WIDTHS = {96: "HTSAT-tiny", 128: "HTSAT-base", 256: "HTSAT-large"}
 FETCHED = ("roberta-base", "bert-base-uncased", "facebook/bart-base")
 
 
-@dataclass(frozen=True)
-class LaionClap:
+class LaionClap(NamedTuple):
     """``model``: the package's CLAP_Module."""
 
     model: Any

@@ -3,9 +3,8 @@ texts lie nearest to the sound, as Z-SASLM takes the atmosphere of a piece.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -20,8 +19,7 @@ GENRE = "genre"
 LABELS, LONGEST = 2_000, 500  # of all sets; characters of a text
 
 
-@dataclass(frozen=True)
-class LabelSet:
+class LabelSet(NamedTuple):
     """``prompt``: what the text encoder reads of a label; ``sentence``: what is said of the best ones. Both
     hold ``{label}``.
     """
@@ -103,8 +101,7 @@ def embed_track(model: MusicModel, track: Tensor) -> Iterator[Tensor]:
         yield model.embed_sound(part)
 
 
-@dataclass(frozen=True)
-class Match:
+class Match(NamedTuple):
     """``cosine`` of the label's text and the sound; ``probability`` within its set."""
 
     label: str

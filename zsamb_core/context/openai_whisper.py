@@ -1,10 +1,9 @@
 """OpenAI's own Whisper checkpoints (``small.pt`` and so on), by the openai-whisper package, an extra."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,8 +32,7 @@ from .speech import (
 from .waveform import floor_of
 
 
-@dataclass(frozen=True)
-class OpenAIWhisper:
+class OpenAIWhisper(NamedTuple):
     """``model``: the package's Whisper; ``package``: the package itself."""
 
     model: Any

@@ -7,9 +7,8 @@ segment ended, and hotter sampling where the text repeats itself or is unlikely.
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -45,16 +44,15 @@ COMPRESSION = {"transformers": 1.35, "openai-whisper": 2.4}
 Progress = Callable[[float], None]  # seconds heard
 
 
-@dataclass(frozen=True)
-class Transcript:
+class Transcript(NamedTuple):
     """``text`` on one line; ``language`` as Whisper's code, asked for or found, None where nobody speaks;
     ``segments``: {"start", "end" (seconds), "text"}.
     """
 
     text: str
     language: str | None
-    segments: list[dict[str, Any]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    segments: list[dict[str, Any]]
+    warnings: list[str]
 
 
 class SpeechModel(Protocol):
@@ -92,7 +90,7 @@ def transcribe(
     if model.languages and language is not None and language not in model.languages:
         raise ValueError(f"the speech model does not know the language {language!r}")
     if silent := silence(track, RATE):
-        return Transcript("", None, warnings=[silent])
+        return Transcript("", None, [], [silent])
     device = next(model.model.parameters()).device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(0)
@@ -100,7 +98,7 @@ def transcribe(
     if transcript.text:
         return transcript
     # A language found in sound without words is none.
-    return replace(transcript, language=language, warnings=[*transcript.warnings, "no speech was found"])
+    return transcript._replace(language=language, warnings=[*transcript.warnings, "no speech was found"])
 
 
 def audible(track: Tensor, start: float, end: float, floor: float) -> bool:
@@ -132,8 +130,7 @@ def spoken_from(track: Tensor) -> int:
     return first if len(track) > WINDOW and first > WINDOW // 2 else 0
 
 
-@dataclass(frozen=True)
-class TransformersWhisper:
+class TransformersWhisper(NamedTuple):
     """transformers' model, feature extractor and tokenizer."""
 
     model: Any

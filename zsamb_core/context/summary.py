@@ -1,9 +1,8 @@
 """Summaries by T5 (Raffel et al., arXiv 1910.10683), as Z-SASLM merges its texts."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -19,8 +18,7 @@ PREFIX = "summarize: "
 PUBLISHED = {"max_length": 50, "min_length": 5, "length_penalty": 1.5, "num_beams": 4, "early_stopping": True}
 
 
-@dataclass(frozen=True)
-class SummaryModel:
+class SummaryModel(NamedTuple):
     """transformers' model and tokenizer."""
 
     model: Any

@@ -1,9 +1,8 @@
 """The weather of a place in words that a prompt can use."""
 
 import re
-from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 # Upper ends in degrees Celsius, of the air in the shade.
 WARMTH = (
@@ -32,8 +31,7 @@ FIELDS = ("condition", "warmth", "wind", "time", "temperature", "speed", "place"
 SUN = timedelta(minutes=40)  # dawn and dusk reach so far to either side of the sun's rise and set
 
 
-@dataclass(frozen=True)
-class Weather:
+class Weather(NamedTuple):
     """``condition`` in the service's words; ``temperature`` in degrees Celsius; ``wind`` in meters per
     second; ``local``: the place's time, ISO without zone; ``sunrise`` and ``sunset`` likewise, None where
     the sun does neither; ``day``: whether it is up; ``source``: the service.
@@ -50,7 +48,7 @@ class Weather:
     source: str
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return self._asdict()
 
 
 def warmth(celsius: float) -> str:

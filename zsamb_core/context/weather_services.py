@@ -12,9 +12,8 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..messages import quoted, short
 from ..texts import read_json
@@ -40,8 +39,7 @@ class Unreachable(ValueError):
     """The service does not answer, or not with weather: not the user's mistake, and maybe over soon."""
 
 
-@dataclass(frozen=True)
-class Coordinates:
+class Coordinates(NamedTuple):
     """Degrees north and east."""
 
     latitude: float
@@ -82,7 +80,7 @@ async def current(service: str, place: str, key: str | None, timeout: float, ret
     except ValueError as error:
         raise type(error)(without_key(str(error), key)) from None
     place, condition = without_key(weather.place, key), without_key(weather.condition, key)
-    return replace(weather, place=place, condition=condition)
+    return weather._replace(place=place, condition=condition)
 
 
 def without_key(text: str, key: str | None) -> str:

@@ -6,16 +6,14 @@ that they lack. What no weight tells, such as a picture's size, has a bound that
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from ..messages import short
-from . import safetensors_file, torch_file
+from . import safetensors_file
 from .json_file import read_settings
-from .pickle_calls import Oversized
 
 # Bytes; the largest published are a tokenizer.json of 17 MB and a config.json of 2 MB.
 TEXTS = {"tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "spiece.model", "sentencepiece.bpe.model"}
@@ -36,8 +34,7 @@ SOUND = {
 FRAMES = 20_000  # of a window of sound; Whisper has 3,000, CLAP 1,000
 
 
-@dataclass(frozen=True)
-class Weights:
+class Weights(NamedTuple):
     """What the files with a folder's weights hold: ``tensors``, ``numbers`` in them, and their ``widest``
     dimension. ``safetensors``: which of the two formats it is.
     """
@@ -106,6 +103,9 @@ def _safe(file: Path) -> list[tuple[int, ...]]:
 
 
 def _pickled(file: Path) -> list[tuple[int, ...]]:
+    from . import torch_file
+    from .pickle_calls import Oversized
+
     tree = torch_file.described(file)
     with torch_file.reading(file):
         tensors = [tensor for _, tensor in torch_file.flat(tree)]

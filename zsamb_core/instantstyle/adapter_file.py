@@ -12,11 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
 
-from ..files import safetensors_file, torch_file
+from ..files import safetensors_file
 from ..messages import short
 
 PREFIXES = {
@@ -29,8 +30,7 @@ EXTENSIONS = (".safetensors", ".sft", ".bin", ".pt", ".pth", ".ckpt")
 HEAD_WIDTH = 64  # of every published Resampler
 
 
-@dataclass(frozen=True)
-class Projector:
+class Projector(NamedTuple):
     """How an adapter makes tokens from an image encoder's output.
 
     ``kind``: "base" (one linear layer on the pooled, projected embedding) or "plus" (a Resampler on the
@@ -281,8 +281,7 @@ def find_layers(path: Path, shapes: Mapping[str, tuple[int, ...]], width: int) -
     return dict(sorted(layers.items()))
 
 
-@dataclass(frozen=True)
-class _Tensor:
+class _Tensor(NamedTuple):
     """A tensor in an open file: its shape, and how to get it."""
 
     shape: tuple[int, ...]
@@ -314,6 +313,8 @@ def open_tensors(path: Path) -> Iterator[dict[str, _Tensor]]:
                 for name, s in slices.items()
             }
     else:
+        from ..files import torch_file
+
         flat: dict[str, torch.Tensor] = {}
         tree = torch_file.load(path, mapped=True)
         with torch_file.reading(path):

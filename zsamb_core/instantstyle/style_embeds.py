@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -28,8 +28,7 @@ FILES = {
 }
 
 
-@dataclass(frozen=True)
-class Encoder:
+class Encoder(NamedTuple):
     """A CLIP image encoder's numbers: channels of its hidden states, and of its projected embedding, the
     space that it shares with a text encoder.
     """

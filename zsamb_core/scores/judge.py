@@ -5,9 +5,8 @@ Models are transformers folders. Pictures are (n, H, W, 3) in 0..1.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,12 +36,11 @@ AT_ONCE = 16  # pictures in one pass
 Prepare = Callable[[list[Image.Image]], Tensor]
 
 
-@dataclass(frozen=True)
-class VisionModel:
+class VisionModel(NamedTuple):
     """``kind``: of ``KIND.types``; ``model``: transformers' module; ``side`` of its input in pixels; ``mean``
     and ``std`` of its normalization; ``resample``: PIL's number of its filter; ``own``: the model authors'
     preprocessing, pictures to pixels (n, 3, h, w); of a CLIP ``tokenizer``: texts to token rows (n, 77), cut
-    there, and ``count``: the tokens that a text has, uncut.
+    there, and ``tokens``: how many a text has, uncut.
     """
 
     kind: str
@@ -53,7 +51,7 @@ class VisionModel:
     resample: int
     own: Prepare
     tokenizer: Callable[[list[str]], Tensor] | None = None
-    count: Callable[[str], int] | None = None
+    tokens: Callable[[str], int] | None = None
 
     def prepared(self, pictures: list[Image.Image], preprocessing: str) -> Tensor:
         """(n, 3, h, w). "published": every picture squashed to the model's square, as the evaluations of
@@ -98,9 +96,9 @@ class VisionModel:
         """(tokens that the text encoder reads of a text's words, tokens that they have), both with the start
         and the end.
         """
-        assert self.count is not None and self.tokenizer is not None
+        assert self.tokens is not None and self.tokenizer is not None
         words = plain_words(text)
-        count = self.count(words)
+        count = self.tokens(words)
         return min(count, self.tokenizer([words]).shape[1]), count
 
 

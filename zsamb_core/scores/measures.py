@@ -6,7 +6,7 @@ their pairs: the mean over pairs follows from the length of the summed direction
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -66,8 +66,7 @@ def weighted_multi_style(similarity: Sequence[float], weights: Sequence[float]) 
     return math.fsum(w * s for w, s in zip(weights, similarity, strict=True))
 
 
-@dataclass(frozen=True)
-class Balance:
+class Balance(NamedTuple):
     """``gains``: each similarity over its baseline; ``correlation`` of the gains with the weights, None where
     either does not vary: 1 where more weight is more likeness, evenly.
     """

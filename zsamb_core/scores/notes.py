@@ -1,16 +1,14 @@
 """What the score nodes' JSON says of a set, in words short enough to stand beside its pictures."""
 
 import json
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..messages import quoted
 
 EXPECTED = "expected output json of DINO Style Score or CLIP Score"
 
 
-@dataclass(frozen=True)
-class Notes:
+class Notes(NamedTuple):
     """``whole``: lines on the set; ``each``: lines on every picture, in order."""
 
     whole: tuple[str, ...]

@@ -6,7 +6,7 @@ gives the published per-head result. Statistics are taken in fp32.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,8 +14,7 @@ from torch import Tensor
 EPS = 1e-5
 
 
-@dataclass(frozen=True)
-class Statistics:
+class Statistics(NamedTuple):
     """Mean and deviation over tokens, fp32 (..., 1, C); deviation is ``sqrt(unbiased variance + eps)``."""
 
     mean: Tensor

@@ -6,8 +6,8 @@ Shapes: B rows, N tokens, H heads of width D; projected queries, keys and values
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +20,7 @@ from .kernels import attention_lse, kernel_for
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """One reference in one layer: ``k, v`` (M, C), and what is done to the logits of its tokens.
 
     ``scale`` multiplies them, ``shift`` is added to them: one number, or one per row and query, (B or 1, N).
@@ -145,7 +144,7 @@ def shared_by_all(
         long = [
             [
                 (
-                    replace(p, shift=p.shift.expand(rows, -1).reshape(1, -1))
+                    p._replace(shift=p.shift.expand(rows, -1).reshape(1, -1))
                     if isinstance(p.shift, Tensor)
                     else p
                 )
@@ -158,7 +157,7 @@ def shared_by_all(
     less = math.log(1 - strength)
     mixed = [
         [Part(k[g].flatten(0, 1), v[g].flatten(0, 1), math.log(strength) - less)]
-        + [replace(p, shift=p.shift - less) for p in group]
+        + [p._replace(shift=p.shift - less) for p in group]
         for g, group in enumerate(parts)
     ]
     return shared_attention(q, k, v, mixed, heads, whole)

@@ -4,7 +4,6 @@ a set is drawn.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -14,7 +13,6 @@ from ..layers import Block
 KEPT = 8  # runs of one recording: a map takes little, a long session makes many
 
 
-@dataclass
 class AttentionMaps:
     """One run's shares of attention, of ``pictures`` pictures, by noise level and block.
 
@@ -22,9 +20,10 @@ class AttentionMaps:
     was not recorded is NaN: a picture that is the reference itself looks at no other.
     """
 
-    pictures: int
-    _sums: dict[tuple[float, Block], Tensor] = field(default_factory=dict)
-    _counts: dict[tuple[float, Block], list[int]] = field(default_factory=dict)
+    def __init__(self, pictures: int) -> None:
+        self.pictures = pictures
+        self._sums: dict[tuple[float, Block], Tensor] = {}
+        self._counts: dict[tuple[float, Block], list[int]] = {}
 
     def buffer(self, sigma: float, block: Block, like: Tensor) -> Tensor:
         """Where `add` sums up, (pictures, h, w) fp32 on the device of ``like`` (rows, h, w). It outlives the
@@ -46,7 +45,10 @@ class AttentionMaps:
 
     def finished(self) -> "AttentionMaps":
         """With its sums off the device."""
-        return AttentionMaps(self.pictures, {k: x.cpu() for k, x in self._sums.items()}, self._counts)
+        maps = AttentionMaps(self.pictures)
+        maps._sums = {key: x.cpu() for key, x in self._sums.items()}
+        maps._counts = self._counts
+        return maps
 
     @property
     def blocks(self) -> tuple[Block, ...]:

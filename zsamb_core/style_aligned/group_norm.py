@@ -7,14 +7,13 @@ of each token, so that more tokens change no token's result. There is therefore 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class GroupStatistics:
+class GroupStatistics(NamedTuple):
     """Mean and biased variance of each group of channels over all pixels, fp32 (B, groups); ``pixels`` that
     each was taken over.
     """

@@ -10,7 +10,6 @@ copy.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
@@ -23,8 +22,7 @@ HALVES = (torch.float16, torch.bfloat16)
 CUDNN = 91501
 
 
-@dataclass(frozen=True)
-class Card:
+class Card(NamedTuple):
     """What a choice needs to know of a device. ``kind``: torch's name of its type; ``rocm``: AMD's torch,
     which calls itself cuda; ``capability``: CUDA's compute capability; ``cudnn``: version of cuDNN, 0
     without; ``flash``: whether torch was built with flash attention.

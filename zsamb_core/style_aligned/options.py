@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ..layers import Layer
 from ..messages import quoted
@@ -37,8 +38,7 @@ def shares_group_norms(choice: str | bool, reference: bool) -> bool:
     return reference if choice == "auto" else choice == "on"
 
 
-@dataclass(frozen=True)
-class AdaIN:
+class AdaIN(NamedTuple):
     """Which projections take the reference's statistics, and how far (0 to 1)."""
 
     queries: bool = True
@@ -51,8 +51,7 @@ class AdaIN:
         return self.strength > 0 and (self.queries or self.keys or self.values)
 
 
-@dataclass(frozen=True)
-class Share:
+class Share(NamedTuple):
     """Attention to other pictures' tokens.
 
     ``strength`` multiplies the share that they get (0 to 1); ``shift`` and ``scale`` act on the logits of a
@@ -95,7 +94,7 @@ class StyleOptions:
         dropped.
         """
         strength = self.share.strength * factor if self.share is not None else 0.0
-        share = replace(self.share, strength=strength) if self.share is not None and strength > 0 else None
+        share = self.share._replace(strength=strength) if self.share is not None and strength > 0 else None
         adain = self.adain
         if adain is None and self.share is not None and not self.share.everyone:
             adain = AdaIN(strength=strength)

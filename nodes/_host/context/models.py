@@ -1,17 +1,14 @@
 """Models that turn pictures, speech, music and long texts into prompt text: their places and their work."""
 
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import comfy.model_patcher
 import comfy.utils
 import torch
 
 from ....zsamb_core.context import caption, clap, speech, summary
-from ....zsamb_core.context.laion_clap import load_laion_clap
 from ....zsamb_core.context.music import LabelSet, Match, embed_track, matches
-from ....zsamb_core.context.openai_whisper import load_openai_whisper
 from ....zsamb_core.context.waveform import Track, silence, tracks, windows
 from ....zsamb_core.scores.judge import as_pictures
 from ..folders import TRANSFORMERS, model_folder, register
@@ -27,26 +24,32 @@ register(WHISPER, ())
 register(CLAP, ())
 
 
-@dataclass(frozen=True)
 class ContextModel:
     """A model, and what moves it to the device. ``name`` as the loader lists it."""
 
-    name: str
-    model: Any
-    patcher: comfy.model_patcher.ModelPatcher
+    def __init__(self, name: str, model: Any, patcher: comfy.model_patcher.ModelPatcher) -> None:
+        self.name, self.model, self.patcher = name, model, patcher
 
 
 def laion_clap(file: Path) -> Any:
     """With the tokenizer of roberta-base, which LAION's checkpoints do not bring."""
+    from ....zsamb_core.context.laion_clap import load_laion_clap
+
     example = f"Get vocab.json and merges.txt from huggingface.co/{ROBERTA}."
     return load_laion_clap(file, model_folder(ROBERTA, file.name, example, "vocab.json"))
+
+
+def openai_whisper(file: Path) -> Any:
+    from ....zsamb_core.context.openai_whisper import load_openai_whisper
+
+    return load_openai_whisper(file)
 
 
 CAPTION = Source(caption.KIND, caption.load_caption_model)
 SPEECH = Source(
     speech.KIND,
     speech.load_whisper,
-    Checkpoints(WHISPER, load_openai_whisper, "Get such as small.pt from github.com/openai/whisper."),
+    Checkpoints(WHISPER, openai_whisper, "Get such as small.pt from github.com/openai/whisper."),
 )
 MUSIC = Source(
     clap.KIND,
@@ -99,13 +102,12 @@ def transcribe_all(
             stop_if_asked,
             tell,
         )
-        transcripts.append(replace(one, warnings=[*notes, *one.warnings]))
+        transcripts.append(one._replace(warnings=[*notes, *one.warnings]))
         progress.update_absolute(before + seconds[i])
     return transcripts
 
 
-@dataclass(frozen=True)
-class Heard:
+class Heard(NamedTuple):
     """``matches``: by set, the nearest first; none, and a warning, for silence."""
 
     matches: dict[str, list[Match]]

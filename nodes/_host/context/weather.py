@@ -3,8 +3,7 @@
 import asyncio
 import os
 import time
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ....zsamb_core.context.weather import Weather
 from ....zsamb_core.context.weather_services import OPENWEATHERMAP, current
@@ -20,8 +19,7 @@ _cache: dict[tuple[str, str], "Answer"] = {}
 _asked: dict[tuple[str, str], float] = {}
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """``at``: seconds since the epoch; ``stamp``: what the host was told to know the answer by."""
 
     weather: Weather

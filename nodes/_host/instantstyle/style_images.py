@@ -6,7 +6,6 @@ The wrapper reads the images from the options: a model's come with the clone, a 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import comfy.hooks
@@ -88,17 +87,14 @@ def _apply_with_images(
     return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
 
-@dataclass
 class Call:
     """One model call: what its rows are."""
 
-    options: dict
-    shape: torch.Size
-
-    def __post_init__(self) -> None:
-        self.run: SamplingRun | None = self.options.get(KEY)
-        names, uuids = chunk_names(self.options), self.options["uuids"]
-        tiles = repeats(self.shape[0], len(names), self.run.shape[0]) if self.run else 1
+    def __init__(self, options: dict, shape: torch.Size) -> None:
+        self.options, self.shape = options, shape
+        self.run: SamplingRun | None = options.get(KEY)
+        names, uuids = chunk_names(options), options["uuids"]
+        tiles = repeats(shape[0], len(names), self.run.shape[0]) if self.run else 1
         self.names, self.uuids = tiles * tuple(names), tiles * tuple(uuids)
 
     @property

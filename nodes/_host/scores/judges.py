@@ -2,7 +2,6 @@
 
 import inspect
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 import comfy.model_patcher
@@ -18,13 +17,11 @@ DEMO = {"demo DINO": "dino", "demo CLIP": "clip"}
 SOURCE = Source(KIND, load_vision_model)
 
 
-@dataclass(frozen=True)
 class Judge:
     """A vision model, and what moves it to the device and away. ``name`` as the loader lists it."""
 
-    name: str
-    vision: VisionModel
-    patcher: comfy.model_patcher.ModelPatcher
+    def __init__(self, name: str, vision: VisionModel, patcher: comfy.model_patcher.ModelPatcher) -> None:
+        self.name, self.vision, self.patcher = name, vision, patcher
 
 
 def listed() -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from comfy.conds import CONDCrossAttn
@@ -31,8 +31,7 @@ Group = tuple[tuple[int, ...], StyleOptions]
 STYLE_IMAGES = "zsamb_style_images"
 
 
-@dataclass(frozen=True)
-class LayerFeatures:
+class LayerFeatures(NamedTuple):
     """What a reference leaves in a self-attention layer: ``k, v`` (M, C) and the statistics that AdaIN
     asks for.
     """
@@ -44,12 +43,12 @@ class LayerFeatures:
     values: Statistics | None
 
 
-@dataclass(frozen=True)
 class Features:
     """What one reference with one prompt leaves in all layers, at one noise level."""
 
-    layers: dict[Layer, LayerFeatures] = field(default_factory=dict)
-    norms: dict[str, GroupStatistics] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.layers: dict[Layer, LayerFeatures] = {}
+        self.norms: dict[str, GroupStatistics] = {}
 
 
 class Bank:
@@ -123,16 +122,14 @@ class Run:
         return not self.references and not (self.options.share is not None and self.options.share.everyone)
 
 
-@dataclass(frozen=True)
-class Recording:
+class Recording(NamedTuple):
     """The current call is of references: each row keeps what its layers see."""
 
     options: StyleOptions
     rows: list[Features]
 
 
-@dataclass(frozen=True)
-class Listening:
+class Listening(NamedTuple):
     """Whose shares of attention the layers note, and where: those of the positive ``chunks`` of a call on
     whole pictures.
     """
@@ -142,8 +139,7 @@ class Listening:
     chunks: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Sharing:
+class Sharing(NamedTuple):
     """The current call is of ``chunks`` times ``rows`` targets. ``features``: for each chunk, those of each
     reference; empty without references. ``pictures``: which of the batch the targets are, None for all.
     ``listening``: None where no shares of attention are noted. ``groups``: rows and their options, where not

@@ -82,8 +82,7 @@ def by_groups(
         at, taken = tiled(rows, tiles), tiled(seen, tiles)
         own = [x[:, taken] for x in (q, k, v)]
         if options.active:
-            part = replace(
-                call,
+            part = call._replace(
                 run=replace(call.run, options=options),
                 rows=len(seen),
                 pictures=[pictures[row] for row in seen],

@@ -217,7 +217,7 @@ def test_one_side_inverted_is_heard_and_said(node, models, caplog):
 def test_json_can_be_read_in_every_script(node, models, pack, monkeypatch):
     words = "\u043c\u0430\u044f\u043a \u706f\u5854"
     parts = [{"start": 0.0, "end": 1.0, "text": words}]
-    transcript = pack.zsamb_core.context.speech.Transcript(words, "ru", parts)
+    transcript = pack.zsamb_core.context.speech.Transcript(words, "ru", parts, [])
     monkeypatch.setattr(pack.nodes._descriptions, "transcribe_all", lambda *_: [transcript])
     _, report = node("TranscribeSpeech", speech_model=models["Speech"], audio=noise(1))
     assert report.count(words) == 2

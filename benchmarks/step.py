@@ -2,21 +2,27 @@
 
 A step is one call of the model at a new noise level, on a positive and a negative row for each picture. Its
 parts are timed inside it: the references' own call, and in the targets' layers AdaIN, attention and merge.
-Patched and stock take turns in one run; ratios are medians over the rounds. SDXL is in bf16, 5 GB of weights.
+Patched and stock take turns in one run; ratios are medians over the rounds. SDXL is in
+fp32, and its weights are parts of one small random buffer.
 """
 
 import argparse
+import json
 import statistics
 import time
 from collections import defaultdict
 from contextlib import contextmanager
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from demo.training.hosting import import_host
 from demo.training.measure import load_pack
 
 from . import ip_adapter, operators
+from .figures import FOLDER, keep, table
+
+CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
 @contextmanager
@@ -54,10 +60,11 @@ def clocked(pack, taken: dict):
             setattr(module, attribute, function)
 
 
-def profile(pack, name: str, model, batch: int, side: int, references: int, rounds: int) -> None:
+def profile(pack, model, batch: int, side: int, references: int, rounds: int) -> dict:
+    """Patched against stock, and the parts' shares of the patched step: medians over the rounds."""
     given = inputs_of(model, batch, side)
     style = operators.style_run(pack, batch, side, references, *widths_of(model))
-    stock_seconds, seconds, parts = [], [], defaultdict(list)
+    seconds, parts = [], defaultdict(list)
     for i in range(rounds + 1):  # the first warms up
         start = time.perf_counter()
         operators.call(pack, model, None, given)
@@ -71,14 +78,68 @@ def profile(pack, name: str, model, batch: int, side: int, references: int, roun
             operators.call(pack, model, run, given)
             patched = time.perf_counter() - start
         if i:
-            stock_seconds.append(stock)
             seconds.append(patched / stock)
             for part, value in taken.items():
                 parts[part].append(value / patched)
-    stock = statistics.median(stock_seconds)
-    print(f"{name}: stock {stock:.3f} s, patched {statistics.median(seconds):.2f} times as long")
-    for part, shares in parts.items():
-        print(f"  {part:32}{statistics.median(shares):7.1%} of the patched step")
+    style.bank.clear()
+    shares = {part: f"{statistics.median(parts[part]):.1%}" for part in sorted(parts)}
+    for name, asked in (("stock", None), ("patched", style)):
+        share = python_share(pack, model, asked, given)
+        shares[f"{name}: outside of torch's operators"] = f"{share:.1%}"
+    style.bank.clear()
+    return {
+        "patched to stock": f"{statistics.median(seconds):.2f}",
+        "its floor": f"{floor(pack, model, given, batch, side, references):.2f}",
+        **shares,
+    }
+
+
+def python_share(pack, model, run, given: dict) -> float:
+    """Of one step, under torch's profiler, which itself takes a little."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        start = time.perf_counter()
+        operators.call(pack, model, run, given)
+        whole = time.perf_counter() - start
+    inside = sum(event.self_cpu_time_total for event in profiler.key_averages()) / 1e6
+    return max(0.0, 1 - inside / whole)
+
+
+def floor(pack, model, given: dict, batch: int, side: int, references: int) -> float:
+    """Operations that a patched step needs, stock's being 1."""
+    host = pack.nodes._host
+    count = FlopCounterMode(display=False, custom_mapping={CPU_ATTENTION: attention_flops})
+    with count:
+        operators.call(pack, model, None, given)
+    stock, size = count.get_total_flops(), (side, side)
+    tokens_of, widths = host.style_aligned.bank_size.tokens_of, host.sdxl.self_attention(model)
+    looks = sum(4 * 2 * batch * tokens_of(layer, size) ** 2 * width for layer, width in widths.items())
+    return 1 + references * (1 / batch + looks / stock)
+
+
+def attention_flops(q, k, v, *args, out_shape=None, **kwargs) -> int:
+    return sdpa_flop_count(q, k, v)
+
+
+def thin_sdxl():
+    """MODEL of SDXL's size in fp32 whose parameters are views of one random buffer: the same operations on
+    1 GB in place of 10.
+    """
+    import comfy.model_patcher
+    import comfy.supported_models
+    from torch import nn
+
+    config = comfy.supported_models.SDXL(ip_adapter.CONFIG)
+    config.set_inference_dtype(torch.float32, None)
+    base = config.get_model({}, device=torch.device("meta"))
+    unet = base.diffusion_model
+    pool = torch.empty(max(p.numel() for p in unet.parameters())).uniform_(-1, 1) * 0.02
+    for module in unet.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            views = pool[: parameter.numel()].view(parameter.shape)
+            value = views if parameter.ndim > 1 else torch.full_like(views, float(name == "weight"))
+            setattr(module, name, nn.Parameter(value, requires_grad=False))
+    cpu = torch.device("cpu")
+    return comfy.model_patcher.ModelPatcher(base, load_device=cpu, offload_device=cpu)
 
 
 def widths_of(model) -> tuple[int, int]:
@@ -102,7 +163,9 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=4)
     parser.add_argument("--references", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--docs", action="store_true", help="write the table to docs/measured.md")
     args = parser.parse_args()
+    rows: list[dict] = []
     import_host()
     pack = load_pack()
     import comfy.model_management
@@ -112,10 +175,23 @@ def main() -> None:
             model = pack.nodes.demo_model.LoadDemoModel.execute().result[0]
             comfy.model_management.load_model_gpu(model)
         else:
-            model = ip_adapter.sdxl(comfy.model_management.get_torch_device(), torch.bfloat16)
+            model = thin_sdxl()
         side = (args.pixels or {"demo": 128, "sdxl": 256}[name]) // 8
-        title = f"{name}, {args.pictures} pictures of {side * 8} px, {args.references} references"
-        profile(pack, title, model, args.pictures, side, args.references, args.rounds)
+        asked = {
+            "model": name,
+            "pixels": side * 8,
+            "pictures": args.pictures,
+            "references": args.references,
+            "rounds": args.rounds,
+        }
+        rows.append(asked | profile(pack, model, args.pictures, side, args.references, args.rounds))
+        print(table(rows[-1:]), flush=True)
+    if args.docs:
+        kept = FOLDER / "step.json"
+        others = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []
+        new = {row["model"] for row in rows}
+        both = [*rows, *(row for row in others if row["model"] not in new)]
+        keep("step", sorted(both, key=lambda row: row["model"]))
 
 
 if __name__ == "__main__":

@@ -60,11 +60,11 @@ def clocked(pack, taken: dict):
             setattr(module, attribute, function)
 
 
-def profile(pack, model, batch: int, side: int, references: int, rounds: int) -> dict:
+def profile(pack, name: str, model, batch: int, side: int, references: int, rounds: int) -> dict:
     """Patched against stock, and the parts' shares of the patched step: medians over the rounds."""
     given = inputs_of(model, batch, side)
     style = operators.style_run(pack, batch, side, references, *widths_of(model))
-    seconds, parts = [], defaultdict(list)
+    stock_seconds, seconds, parts = [], [], defaultdict(list)
     for i in range(rounds + 1):  # the first warms up
         start = time.perf_counter()
         operators.call(pack, model, None, given)
@@ -78,10 +78,15 @@ def profile(pack, model, batch: int, side: int, references: int, rounds: int) ->
             operators.call(pack, model, run, given)
             patched = time.perf_counter() - start
         if i:
+            stock_seconds.append(stock)
             seconds.append(patched / stock)
             for part, value in taken.items():
                 parts[part].append(value / patched)
     style.bank.clear()
+    stock = statistics.median(stock_seconds)
+    print(f"{name}: stock {stock:.3f} s, patched {statistics.median(seconds):.2f} times as long")
+    for part, found in parts.items():
+        print(f"  {part:32}{statistics.median(found):7.1%} of the patched step")
     shares = {part: f"{statistics.median(parts[part]):.1%}" for part in sorted(parts)}
     for name, asked in (("stock", None), ("patched", style)):
         share = python_share(pack, model, asked, given)
@@ -184,7 +189,8 @@ def main() -> None:
             "references": args.references,
             "rounds": args.rounds,
         }
-        rows.append(asked | profile(pack, model, args.pictures, side, args.references, args.rounds))
+        title = f"{name}, {args.pictures} pictures of {side * 8} px, {args.references} references"
+        rows.append(asked | profile(pack, title, model, args.pictures, side, args.references, args.rounds))
         print(table(rows[-1:]), flush=True)
     if args.docs:
         kept = FOLDER / "step.json"

@@ -20,7 +20,7 @@ from demo.training.hosting import import_host
 from demo.training.measure import load_pack
 
 from . import ip_adapter, operators
-from .figures import FOLDER, keep, table
+from .figures import FOLDER, keep
 
 CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
@@ -83,19 +83,25 @@ def profile(pack, name: str, model, batch: int, side: int, references: int, roun
             for part, value in taken.items():
                 parts[part].append(value / patched)
     style.bank.clear()
-    stock = statistics.median(stock_seconds)
-    print(f"{name}: stock {stock:.3f} s, patched {statistics.median(seconds):.2f} times as long")
-    for part, found in parts.items():
-        print(f"  {part:32}{statistics.median(found):7.1%} of the patched step")
-    shares = {part: f"{statistics.median(parts[part]):.1%}" for part in sorted(parts)}
-    for name, asked in (("stock", None), ("patched", style)):
-        share = python_share(pack, model, asked, given)
-        shares[f"{name}: outside of torch's operators"] = f"{share:.1%}"
     style.bank.clear()
+    outside = {}
+    for kind, asked in (("stock", None), ("patched", style)):
+        outside[kind] = f"{python_share(pack, model, asked, given):.1%}"
+    style.bank.clear()
+    stock, ratio = statistics.median(stock_seconds), f"{statistics.median(seconds):.2f}"
+    least = f"{floor(pack, model, given, batch, side, references):.2f}"
+    print(
+        f"{name}: stock {stock:.3f} s, patched {ratio} times as long, at least {least}; outside of torch's"
+        f" operators {outside['stock']} of stock's step and {outside['patched']} of the patched one"
+    )
+    shares = {part: statistics.median(parts[part]) for part in sorted(parts)}
+    for part, share in shares.items():
+        print(f"  {part:32}{share:7.1%} of the patched step", flush=True)
     return {
-        "patched to stock": f"{statistics.median(seconds):.2f}",
-        "its floor": f"{floor(pack, model, given, batch, side, references):.2f}",
-        **shares,
+        "patched to stock": ratio,
+        "its floor": least,
+        **{part: f"{share:.1%}" for part, share in shares.items()},
+        **{f"{kind}: outside of torch's operators": share for kind, share in outside.items()},
     }
 
 
@@ -191,7 +197,6 @@ def main() -> None:
         }
         title = f"{name}, {args.pictures} pictures of {side * 8} px, {args.references} references"
         rows.append(asked | profile(pack, title, model, args.pictures, side, args.references, args.rounds))
-        print(table(rows[-1:]), flush=True)
     if args.docs:
         kept = FOLDER / "step.json"
         others = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []

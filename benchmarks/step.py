@@ -2,12 +2,10 @@
 
 A step is one call of the model at a new noise level, on a positive and a negative row for each picture. Its
 parts are timed inside it: the references' own call, and in the targets' layers AdaIN, attention and merge.
-Patched and stock take turns in one run; ratios are medians over the rounds. SDXL is in
-fp32, and its weights are parts of one small random buffer.
+Patched and stock take turns in one run; ratios are medians over the rounds.
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections import defaultdict
@@ -19,8 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from demo.training.hosting import import_host
 from demo.training.measure import load_pack
 
-from . import ip_adapter, operators
-from .figures import FOLDER, keep
+from . import operators
+from .figures import keep
 
 CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
@@ -83,7 +81,6 @@ def profile(pack, name: str, model, batch: int, side: int, references: int, roun
             for part, value in taken.items():
                 parts[part].append(value / patched)
     style.bank.clear()
-    style.bank.clear()
     outside = {}
     for kind, asked in (("stock", None), ("patched", style)):
         outside[kind] = f"{python_share(pack, model, asked, given):.1%}"
@@ -131,28 +128,6 @@ def attention_flops(q, k, v, *args, out_shape=None, **kwargs) -> int:
     return sdpa_flop_count(q, k, v)
 
 
-def thin_sdxl():
-    """MODEL of SDXL's size in fp32 whose parameters are views of one random buffer: the same operations on
-    1 GB in place of 10.
-    """
-    import comfy.model_patcher
-    import comfy.supported_models
-    from torch import nn
-
-    config = comfy.supported_models.SDXL(ip_adapter.CONFIG)
-    config.set_inference_dtype(torch.float32, None)
-    base = config.get_model({}, device=torch.device("meta"))
-    unet = base.diffusion_model
-    pool = torch.empty(max(p.numel() for p in unet.parameters())).uniform_(-1, 1) * 0.02
-    for module in unet.modules():
-        for name, parameter in list(module.named_parameters(recurse=False)):
-            views = pool[: parameter.numel()].view(parameter.shape)
-            value = views if parameter.ndim > 1 else torch.full_like(views, float(name == "weight"))
-            setattr(module, name, nn.Parameter(value, requires_grad=False))
-    cpu = torch.device("cpu")
-    return comfy.model_patcher.ModelPatcher(base, load_device=cpu, offload_device=cpu)
-
-
 def widths_of(model) -> tuple[int, int]:
     """Channels of a MODEL's context, and of its vector of pooled text and sizes."""
     unet = model.model.diffusion_model
@@ -169,40 +144,23 @@ def inputs_of(model, batch: int, side: int) -> dict:
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", choices=("demo", "sdxl"), action="append", help="both if not given")
-    parser.add_argument("--pixels", type=int, help="128 for the demo, 256 for SDXL if not given")
+    parser.add_argument("--pixels", type=int, default=128)
     parser.add_argument("--pictures", type=int, default=4)
     parser.add_argument("--references", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--docs", action="store_true", help="write the table to docs/measured.md")
     args = parser.parse_args()
-    rows: list[dict] = []
     import_host()
     pack = load_pack()
     import comfy.model_management
 
-    for name in args.model or ("demo", "sdxl"):
-        if name == "demo":
-            model = pack.nodes.demo_model.LoadDemoModel.execute().result[0]
-            comfy.model_management.load_model_gpu(model)
-        else:
-            model = thin_sdxl()
-        side = (args.pixels or {"demo": 128, "sdxl": 256}[name]) // 8
-        asked = {
-            "model": name,
-            "pixels": side * 8,
-            "pictures": args.pictures,
-            "references": args.references,
-            "rounds": args.rounds,
-        }
-        title = f"{name}, {args.pictures} pictures of {side * 8} px, {args.references} references"
-        rows.append(asked | profile(pack, title, model, args.pictures, side, args.references, args.rounds))
+    model = pack.nodes.demo_model.LoadDemoModel.execute().result[0]
+    comfy.model_management.load_model_gpu(model)
+    asked = {name: getattr(args, name) for name in ("pixels", "pictures", "references", "rounds")}
+    title = f"demo, {args.pictures} pictures of {args.pixels} px, {args.references} references"
+    measured = profile(pack, title, model, args.pictures, args.pixels // 8, args.references, args.rounds)
     if args.docs:
-        kept = FOLDER / "step.json"
-        others = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []
-        new = {row["model"] for row in rows}
-        both = [*rows, *(row for row in others if row["model"] not in new)]
-        keep("step", sorted(both, key=lambda row: row["model"]))
+        keep("step", [{"model": "demo", **asked, **measured}])
 
 
 if __name__ == "__main__":

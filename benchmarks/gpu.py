@@ -24,20 +24,9 @@ import torch
 from demo.training.hosting import import_host
 from demo.training.measure import load_pack
 
+from .figures import table
+
 PARTS = ("parity", "speed", "demo")
-
-
-def table(rows: list[dict]) -> str:
-    """Markdown of rows, whose columns are all that any row has."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-
-    def cell(value) -> str:
-        if isinstance(value, bool):
-            return "yes" if value else "NO"
-        return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-    lines = [columns, ["---"] * len(columns), *([cell(row.get(c)) for c in columns] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def name_of(device: torch.device) -> str:

@@ -26,6 +26,7 @@ from demo.training.hosting import import_host
 from demo.training.measure import load_pack
 from zsamb_core.style_aligned import kernels
 
+from .figures import keep, table
 from .ip_adapter import CONFIG
 
 DEVICE = torch.device("cuda", 0)
@@ -239,11 +240,41 @@ def pretend(pack, name: str, put=setattr) -> None:
         put(module, "card", lambda _: chosen)
 
 
-def row(name: str, count: Counted, of: int = 1) -> str:
-    return (
-        f"{name:34}{count.flops / of / 1e12:9.4f}{count.launches / of:10.1f}{count.bytes / of / 1e9:9.3f}"
-        f"{count.waits / of:7.0f}  {count.attention}"
-    )
+def row(name: str, parts: dict[str, Counted]) -> dict:
+    """Of a step in all, and of one layer: the targets', and in the references' own call."""
+    found = {
+        "a step at a new noise level": name,
+        "TFLOP": f"{parts['all'].flops / 1e12:.2f}",
+        "kernels": parts["all"].launches,
+        "GB": round(parts["all"].bytes / 1e9),
+        "waits": parts["all"].waits,
+    }
+    for part, title in (("layers", "a layer"), ("recording", "a layer of the references'")):
+        if part in parts:
+            found[f"kernels, {title}"] = f"{parts[part].launches / LAYERS:.1f}"
+            found[f"GB, {title}"] = f"{parts[part].bytes / LAYERS / 1e9:.2f}"
+    return found
+
+
+def bank_rows(pack) -> list[dict]:
+    """What a reference keeps for the targets, by its size. Call inside `fake`."""
+    host, options = pack.nodes._host, pack.zsamb_core.style_aligned.options
+    widths = host.sdxl.self_attention(fake_sdxl(torch.float16))
+    style = options.StyleOptions(options.Share()).resolved()
+    rows = []
+    for pixels in (512, 1024, 1536):
+        size = (pixels // 8, pixels // 8)
+        of_one = host.style_aligned.bank_size.bytes_of_features(widths, style, size, 2)
+        both = host.style_aligned.bank_size.PROMPTS * of_one
+        rows.append(
+            {
+                "pixels a side": pixels,
+                "MB, one prompt": round(of_one / 1e6),
+                "MB, a reference with both": round(both / 1e6),
+                "MB, two references": round(2 * both / 1e6),
+            }
+        )
+    return rows
 
 
 def main() -> None:
@@ -251,25 +282,28 @@ def main() -> None:
     parser.add_argument("--card", choices=CARDS, default="hopper")
     parser.add_argument("--pictures", type=int, default=4)
     parser.add_argument("--pixels", type=int, default=1024)
+    parser.add_argument("--docs", action="store_true", help="write the tables to docs/measured.md")
     args = parser.parse_args()
     import_host()
     pack = load_pack()
     pretend(pack, args.card)
-    side, rows = args.pixels // 8, 2 * args.pictures
+    side = args.pixels // 8
     runs = {"stock": None, "from prompts alone": 0, "one reference": 1, "two references": 2}
     print(f"fake {args.card}, fp16, {args.pictures} pictures at {args.pixels} px, positive and negative")
-    print(f"{'':34}{'TFLOP':>9}{'launches':>10}{'GB':>9}{'waits':>7}  attention")
     made = {n: r if r is None else style_run(pack, args.pictures, side, r) for n, r in runs.items()}
+    rows = []
     with fake():
         model = fake_sdxl(torch.float16)
         for name, run in made.items():
             _, parts = watched(pack, model, run, args.pictures, side)
-            print(row(name, parts["all"]))
-            for part in ("layers", "recording"):
-                if part in parts:
-                    print(row(f"  a layer, {part}" if run else "  a layer", parts[part], LAYERS))
-            if args.pixels == 1024 and name == "stock":
-                print(f"{'  floor':34}{rows * FLOOR_MODEL / 1e12:9.4f}")
+            rows.append(row(name, parts))
+            attention = {part: count.attention for part, count in parts.items() if part != "all"}
+            print(name, attention, flush=True)
+        bank = bank_rows(pack)
+    print(table(rows), table(bank), sep="\n\n")
+    if args.docs:
+        keep("operators", rows)
+        keep("bank", bank)
 
 
 if __name__ == "__main__":

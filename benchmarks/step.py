@@ -2,7 +2,7 @@
 
 A step is one call of the model at a new noise level, on a positive and a negative row for each picture. Its
 parts are timed inside it: the references' own call, and in the targets' layers AdaIN, attention and merge.
-Patched and stock take turns in one run; ratios are medians over the rounds. SDXL is in bf16, 5 GB of weights.
+Patched and stock take turns in one run; ratios are medians over the rounds.
 """
 
 import argparse
@@ -12,11 +12,15 @@ from collections import defaultdict
 from contextlib import contextmanager
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from demo.training.hosting import import_host
 from demo.training.measure import load_pack
 
-from . import ip_adapter, operators
+from . import operators
+from .figures import keep
+
+CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
 @contextmanager
@@ -54,7 +58,8 @@ def clocked(pack, taken: dict):
             setattr(module, attribute, function)
 
 
-def profile(pack, name: str, model, batch: int, side: int, references: int, rounds: int) -> None:
+def profile(pack, name: str, model, batch: int, side: int, references: int, rounds: int) -> dict:
+    """Patched against stock, and the parts' shares of the patched step: medians over the rounds."""
     given = inputs_of(model, batch, side)
     style = operators.style_run(pack, batch, side, references, *widths_of(model))
     stock_seconds, seconds, parts = [], [], defaultdict(list)
@@ -75,10 +80,52 @@ def profile(pack, name: str, model, batch: int, side: int, references: int, roun
             seconds.append(patched / stock)
             for part, value in taken.items():
                 parts[part].append(value / patched)
-    stock = statistics.median(stock_seconds)
-    print(f"{name}: stock {stock:.3f} s, patched {statistics.median(seconds):.2f} times as long")
-    for part, shares in parts.items():
-        print(f"  {part:32}{statistics.median(shares):7.1%} of the patched step")
+    style.bank.clear()
+    outside = {}
+    for kind, asked in (("stock", None), ("patched", style)):
+        outside[kind] = f"{python_share(pack, model, asked, given):.1%}"
+    style.bank.clear()
+    stock, ratio = statistics.median(stock_seconds), f"{statistics.median(seconds):.2f}"
+    least = f"{floor(pack, model, given, batch, side, references):.2f}"
+    print(
+        f"{name}: stock {stock:.3f} s, patched {ratio} times as long, at least {least}; outside of torch's"
+        f" operators {outside['stock']} of stock's step and {outside['patched']} of the patched one"
+    )
+    shares = {part: statistics.median(parts[part]) for part in sorted(parts)}
+    for part, share in shares.items():
+        print(f"  {part:32}{share:7.1%} of the patched step", flush=True)
+    return {
+        "patched to stock": ratio,
+        "its floor": least,
+        **{part: f"{share:.1%}" for part, share in shares.items()},
+        **{f"{kind}: outside of torch's operators": share for kind, share in outside.items()},
+    }
+
+
+def python_share(pack, model, run, given: dict) -> float:
+    """Of one step, under torch's profiler, which itself takes a little."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        start = time.perf_counter()
+        operators.call(pack, model, run, given)
+        whole = time.perf_counter() - start
+    inside = sum(event.self_cpu_time_total for event in profiler.key_averages()) / 1e6
+    return max(0.0, 1 - inside / whole)
+
+
+def floor(pack, model, given: dict, batch: int, side: int, references: int) -> float:
+    """Operations that a patched step needs, stock's being 1."""
+    host = pack.nodes._host
+    count = FlopCounterMode(display=False, custom_mapping={CPU_ATTENTION: attention_flops})
+    with count:
+        operators.call(pack, model, None, given)
+    stock, size = count.get_total_flops(), (side, side)
+    tokens_of, widths = host.style_aligned.bank_size.tokens_of, host.sdxl.self_attention(model)
+    looks = sum(4 * 2 * batch * tokens_of(layer, size) ** 2 * width for layer, width in widths.items())
+    return 1 + references * (1 / batch + looks / stock)
+
+
+def attention_flops(q, k, v, *args, out_shape=None, **kwargs) -> int:
+    return sdpa_flop_count(q, k, v)
 
 
 def widths_of(model) -> tuple[int, int]:
@@ -97,25 +144,23 @@ def inputs_of(model, batch: int, side: int) -> dict:
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", choices=("demo", "sdxl"), action="append", help="both if not given")
-    parser.add_argument("--pixels", type=int, help="128 for the demo, 256 for SDXL if not given")
+    parser.add_argument("--pixels", type=int, default=128)
     parser.add_argument("--pictures", type=int, default=4)
     parser.add_argument("--references", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--docs", action="store_true", help="write the table to docs/measured.md")
     args = parser.parse_args()
     import_host()
     pack = load_pack()
     import comfy.model_management
 
-    for name in args.model or ("demo", "sdxl"):
-        if name == "demo":
-            model = pack.nodes.demo_model.LoadDemoModel.execute().result[0]
-            comfy.model_management.load_model_gpu(model)
-        else:
-            model = ip_adapter.sdxl(comfy.model_management.get_torch_device(), torch.bfloat16)
-        side = (args.pixels or {"demo": 128, "sdxl": 256}[name]) // 8
-        title = f"{name}, {args.pictures} pictures of {side * 8} px, {args.references} references"
-        profile(pack, title, model, args.pictures, side, args.references, args.rounds)
+    model = pack.nodes.demo_model.LoadDemoModel.execute().result[0]
+    comfy.model_management.load_model_gpu(model)
+    asked = {name: getattr(args, name) for name in ("pixels", "pictures", "references", "rounds")}
+    title = f"demo, {args.pictures} pictures of {args.pixels} px, {args.references} references"
+    measured = profile(pack, title, model, args.pictures, args.pixels // 8, args.references, args.rounds)
+    if args.docs:
+        keep("step", [{"model": "demo", **asked, **measured}])
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def test_a_part_that_does_not_exist_is_refused():
 
 def test_a_steps_parts_are_timed():
     """`python -m benchmarks.step`, on the demo model alone."""
-    call = [sys.executable, "-m", "benchmarks.step", "--model", "demo", "--pictures", "1", "--rounds", "1"]
+    call = [sys.executable, "-m", "benchmarks.step", "--pictures", "1", "--rounds", "1"]
     out = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert out.startswith("demo, 1 pictures of 128 px, 1 references: stock ")
     shares = {line[:34].strip(): float(line[34:].split("%")[0]) for line in out.splitlines()[1:]}

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..zsamb_core.instantstyle.adapter_file import EXTENSIONS, Adapter, open_adapter
+from ..zsamb_core.instantstyle.adapter_file import EXTENSIONS, Adapter, open_adapter, written_about
 from ..zsamb_core.instantstyle.encoder_file import encoder_in, nothing_fits, that_fit
 from ..zsamb_core.instantstyle.style_embeds import Encoder, refuse_pairing, wanted
 from ._common import AUTO, CATEGORY, IP_ADAPTERS, STYLE_ADAPTER, fingerprint_of, naming
@@ -69,11 +69,16 @@ def path_of(file: str, node: str) -> Path:
 
 
 def about(adapter: Adapter) -> str:
-    projector = adapter.projector
-    return (
+    projector, told = adapter.projector, written_about(adapter.path)
+    text = (
         f"{adapter.path.name}: {projector.kind} adapter, {projector.tokens} tokens of {projector.width},"
         f" {len(adapter.layers)} attention layers. Made for {wanted(projector)}."
     )
+    if "blocks" in told:
+        text += f" Its blocks: {told['blocks'].strip('[]').replace(chr(34), '')}."
+    if "steps" in told and "pairs" in told:
+        text += f" Trained by zsamb train for {told['steps']} steps, pairs: {told['pairs']}."
+    return text
 
 
 class LoadIPAdapterAndEncoder(io.ComfyNode):

@@ -148,6 +148,17 @@ def open_adapter(path: str | Path) -> Adapter:
     return Adapter(path, stored, shapes, projector, find_layers(path, attention, projector.width))
 
 
+def written_about(path: Path) -> dict[str, str]:
+    """What the file's metadata says of it: ``blocks`` where only some are in it, and of an adapter of ``zsamb
+    train`` its ``steps`` and ``pairs``. Of other files nothing. The texts are the file's own, cut short.
+    """
+    if path.suffix.lower() not in (".safetensors", ".sft"):
+        return {}
+    with safetensors_file.opened(path) as file:
+        told = file.metadata() or {}
+    return {name: short(told[name]) for name in ("blocks", "steps", "pairs") if name in told}
+
+
 def refuse_faces(path: Path, projection: Iterable[str], attention: Iterable[str]) -> None:
     """Raises ValueError for the face formats, which need other inputs than an image encoder gives."""
     kind = None

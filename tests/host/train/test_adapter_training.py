@@ -164,7 +164,7 @@ def test_the_start_is_the_layers_own_and_a_file_goes_on(host, tmp_path):
     assert torch.equal(other.to_k[str(lacking[0])], own[lacking[0]][0])
 
 
-def test_the_file_has_the_trained_blocks_alone_and_says_what_it_is(host, tmp_path):
+def test_the_file_has_the_trained_blocks_alone_and_says_what_it_is(host, pack, tmp_path):
     adapter, numbers = adapter_for(host, "output 1")
     place = tmp_path / "adapter.safetensors"
     write_adapter(
@@ -177,6 +177,11 @@ def test_the_file_has_the_trained_blocks_alone_and_says_what_it_is(host, tmp_pat
     assert json.loads(about["blocks"]) == ["output 1"] and about["steps"] == "12" and kinds == {torch.float16}
     assert set(open_adapter(place).layers) == set(numbers.values())
     assert {Layer(*x).block for x in numbers} == {("output", 1)}
+    said = pack.nodes.adapter_loaders.about(pack.zsamb_core.instantstyle.adapter_file.open_adapter(place))
+    assert said.endswith("Its blocks: output 1. Trained by zsamb train for 12 steps, pairs: group.")
+    own = pack.nodes._host.demo_model.demo_adapter("Test")
+    said = pack.nodes.adapter_loaders.about(pack.zsamb_core.instantstyle.adapter_file.open_adapter(own))
+    assert "blocks:" not in said and "Trained" not in said
 
 
 def test_recipe_draws_depend_on_seed_and_place_alone(host):

@@ -151,7 +151,7 @@ def main() -> None:
             grow(page, laid_out(*draft))
             ui = laid_out(*draft)
             target = FOLDER.parent / f"{title_of(name)}.json"
-            target.write_text(json.dumps(ui, indent=1) + "\n")
+            target.write_text(json.dumps(ui) + "\n")  # in one line: the archive is to be small
             print(f"workflows/{target.name}: {len(ui['nodes'])} nodes")
 
 

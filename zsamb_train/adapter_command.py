@@ -14,18 +14,18 @@ DESCRIPTION = """Measure an IP-Adapter, or pad one for other software.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
-    commands = parser.add_subparsers(metavar="ACTION", dest="action", required=True)
+    commands = parser.add_subparsers(metavar="ACTION", dest="action", required=True, help="what to do")
     probe = commands.add_parser("probe", help="how much style and content an adapter uses")
     probe.add_argument("adapter", metavar="FILE[:BLOCKS]", help="an adapter, and the blocks to use, or demo")
     probe.add_argument("data", metavar="DATA", type=Path, help="pictures, with a subfolder for each style")
     probe.add_argument("--checkpoint", required=True, metavar="FILE", help="an SDXL checkpoint, or demo")
     probe.add_argument("--clip-vision", metavar="FILE", type=Path, help="the image encoder's file")
-    probe.add_argument("--resolution", metavar="PX", type=int, default=512)
+    probe.add_argument("--resolution", metavar="PX", type=int, default=512, help="512 if not given")
     probe.add_argument("--pictures", metavar="N", type=int, default=20, help="20 if not given")
     pad = commands.add_parser("pad", help="zeros for the blocks that an adapter has not")
-    pad.add_argument("adapter", metavar="FILE", type=Path)
+    pad.add_argument("adapter", metavar="FILE", type=Path, help="an adapter")
     pad.add_argument("output", metavar="FILE", type=Path, help="a new file")
-    pad.add_argument("--model", choices=("sdxl", "demo"), default="sdxl")
+    pad.add_argument("--model", choices=("sdxl", "demo"), default="sdxl", help="that it is for")
 
 
 def main(options: argparse.Namespace) -> int:

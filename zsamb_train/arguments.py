@@ -70,31 +70,37 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("recipe (defaults as published)")
-    group.add_argument("--steps", type=int, default=10_000)
+    group.add_argument("--steps", type=int, default=10_000, help="10000 if not given")
     group.add_argument("--batch", type=int, default=16, help="pictures a step, over all processes")
     group.add_argument("--accumulate", metavar="N", type=int, default=1, help="parts that a step is done in")
     group.add_argument("--rate", type=float, default=1e-4, help="of learning")
-    group.add_argument("--schedule", choices=("constant", "cosine"), default="constant")
-    group.add_argument("--warmup", metavar="STEPS", type=int, default=0)
-    group.add_argument("--weight-decay", type=float, default=1e-2)
+    group.add_argument("--schedule", choices=("constant", "cosine"), default="constant", help="of the rate")
+    group.add_argument("--warmup", metavar="STEPS", type=int, default=0, help="in which the rate rises")
+    group.add_argument("--weight-decay", type=float, default=1e-2, help="0.01 if not given")
     group.add_argument("--clip", type=float, default=1.0, help="of the gradient's norm; published: 0, none")
     group.add_argument("--average", type=float, default=0.999, help="of the moving average; 0 for none")
-    group.add_argument("--drop-image", type=float, default=0.05)
-    group.add_argument("--drop-text", type=float, default=0.05)
-    group.add_argument("--drop-both", type=float, default=0.05)
-    group.add_argument("--offset-noise", type=float, default=0.0)
-    group.add_argument("--timesteps", choices=("uniform", "style"), default="uniform")
+    group.add_argument("--drop-image", type=float, default=0.05, help="share of samples without image")
+    group.add_argument("--drop-text", type=float, default=0.05, help="without caption")
+    group.add_argument("--drop-both", type=float, default=0.05, help="without either")
+    group.add_argument("--offset-noise", type=float, default=0.0, help="published: 0, none")
+    group.add_argument(
+        "--timesteps", choices=("uniform", "style"), default="uniform",
+        help="noise levels: all alike, or most where style is decided",
+    )  # fmt: skip
     group.add_argument("--style-mean", type=float, default=-3.5, help="of log SNR, for --timesteps style")
-    group.add_argument("--style-spread", type=float, default=2.0)
+    group.add_argument("--style-spread", type=float, default=2.0, help="around it")
     group.add_argument("--style-share", type=float, default=0.7, help="the others are uniform")
     group.add_argument("--min-snr", metavar="GAMMA", type=float, default=0.0, help="published: 0, none")
-    group.add_argument("--seed", type=int, default=0)
+    group.add_argument("--seed", type=int, default=0, help="of all that is drawn at random")
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("run")
-    group.add_argument("--output", metavar="FOLDER", type=Path, default=Path("output/train"))
-    group.add_argument("--save-every", metavar="STEPS", type=int, default=500)
+    group.add_argument(
+        "--output", metavar="FOLDER", type=Path, default=Path("output/train"),
+        help="for all files of the run; output/train if not given",
+    )  # fmt: skip
+    group.add_argument("--save-every", metavar="STEPS", type=int, default=500, help="500 if not given")
     group.add_argument("--keep", metavar="N", type=int, default=3, help="checkpoints")
     group.add_argument("--probe-every", metavar="STEPS", type=int, default=500, help="0 for never")
     group.add_argument("--sheet-every", metavar="STEPS", type=int, default=2000, help="0 for never")

@@ -47,6 +47,7 @@ def main(options: argparse.Namespace) -> int:
 
 def train(options: argparse.Namespace) -> int:
     """Raises ValueError for anything the user can mend; data come first, then models."""
+    import numpy as np
     import torch
     from accelerate import Accelerator
 
@@ -74,9 +75,12 @@ def train(options: argparse.Namespace) -> int:
         compute_again(host.unet)
     adapter, numbers = start(options, host, source)
     kept, probed = split(source, options.seed)
+    held: Source = Part(source, probed)
+    if options.validation:
+        kept, held = np.arange(len(source)), open_source(options.validation)
     trainer = build(options, host, adapter, numbers, accelerator, source)
     if accelerator.is_main_process:
-        add_reports(options, trainer, Part(source, probed))
+        add_reports(options, trainer, held)
     rows = loader(
         source, options.batch, options.resolution, options.pairs, options.seed, first=trainer.step,
         rank=accelerator.process_index, world=accelerator.num_processes, workers=options.workers, kept=kept,

@@ -23,11 +23,14 @@ def test_its_version_is_the_project_s(capsys):
     assert zsamb_core.__version__ == version
 
 
+COMMANDS = ["run", "inputs", "score", "train", "prepare", "adapter"]
+
+
 def test_help_names_every_command_and_says_what_it_does(capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["--help"])
     output = capsys.readouterr().out
-    assert stop.value.code == 0 and list(cli.COMMANDS) == ["run", "inputs", "score"]
+    assert stop.value.code == 0 and list(cli.COMMANDS) == COMMANDS
     for name, (summary, _) in cli.COMMANDS.items():
         assert re.search(rf"^    {name} +{summary[:30]}", output, re.MULTILINE)
 

@@ -51,7 +51,7 @@ def wheel(tmp_path_factory):
         lacking("setuptools and pip are to build the package, and they are not installed")
     source = tmp_path_factory.mktemp("source") / "pack"
     leave = shutil.ignore_patterns("__pycache__")
-    for name in ("zsamb_core", "nodes", "tools", "demo"):
+    for name in ("zsamb_core", "zsamb_train", "nodes", "tools", "demo"):
         shutil.copytree(ROOT / name, source / name, ignore=leave)
     for name in ("pyproject.toml", "README.md", "LICENSE", "__init__.py"):
         shutil.copy(ROOT / name, source / name)
@@ -92,9 +92,10 @@ def checkout(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_wheel_has_every_file_of_the_core_and_nothing_else(wheel):
+def test_the_wheel_has_every_file_of_core_and_trainer_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    sources = [p for p in (ROOT / "zsamb_core").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    files = [p for name in ("zsamb_core", "zsamb_train") for p in (ROOT / name).rglob("*")]
+    sources = [p for p in files if p.is_file() and "__pycache__" not in p.parts]
     expected = {path.relative_to(ROOT).as_posix() for path in sources}
     assert {name for name in names if ".dist-info/" not in name} == expected
     assert "zsamb_core/context/music_labels.yaml" in expected and "zsamb_core/scores/score.py" in expected

@@ -1,5 +1,6 @@
 """OpenAI's checkpoints by the openai-whisper package, against its own transcribe."""
 
+import importlib
 import itertools
 import json
 
@@ -24,7 +25,11 @@ def two_temperatures(monkeypatch):
 
 def set_temperatures(monkeypatch, temperatures, context=None):
     """``context``: of the pack as the host has it, where it is not ours."""
-    for module in (openai_whisper, speech) if context is None else (context.openai_whisper, context.speech):
+    names = ("openai_whisper", "speech")
+    ours = (openai_whisper, speech)
+    # The pack imports the first when a model of OpenAI's is loaded.
+    theirs = context and [importlib.import_module(f"{context.__name__}.{name}") for name in names]
+    for module in theirs or ours:
         monkeypatch.setattr(module, "TEMPERATURES", temperatures)
 
 

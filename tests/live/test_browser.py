@@ -183,7 +183,14 @@ def test_sockets_of_the_pack_have_colors_of_their_own(page):
     """In the classic style and in Nodes 2.0, also after another palette."""
     info, host = object_info(page), {"BOOLEAN", "COMBO", "FLOAT", "INT", "STRING", "AUDIO", "HOOKS"}
     ours = (
-        {kind for name, node in info.items() if name.startswith("ZSAMB_") for kind in node["output"]}
+        # An output may be of several types: "STRING,COMBO".
+        {
+            kind
+            for name, node in info.items()
+            if name.startswith("ZSAMB_")
+            for kinds in node["output"]
+            for kind in kinds.split(",")
+        }
         - {kind for name, node in info.items() if not name.startswith("ZSAMB_") for kind in node["output"]}
         - host
     )

@@ -113,7 +113,7 @@ def test_after_kill_9_the_weights_are_those_of_an_uninterrupted_run(whole, pictu
 def test_sigterm_saves_and_ends_well_and_a_damaged_checkpoint_falls_back(whole, pictures, tmp_path):
     arguments = (pictures, tmp_path / "run", "--steps", "400", "--save-every", "2", "--keep", "9")
     process = subprocess.Popen(command(*arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    until_saved(process, tmp_path / "run", 2)
+    until_saved(process, tmp_path / "run", 4)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=300)
     assert process.returncode == 0 and "saved step-" in said

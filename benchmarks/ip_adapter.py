@@ -21,15 +21,8 @@ import torch.nn.functional as F
 
 from demo.training.hosting import import_host
 from demo.training.measure import load_pack
+from zsamb_train.host import SDXL_UNET as CONFIG
 
-CONFIG = {
-    "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "num_res_blocks": [2, 2, 2],
-    "channel_mult": [1, 2, 4], "transformer_depth": [0, 0, 2, 2, 10, 10], "transformer_depth_middle": 10,
-    "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10], "num_head_channels": 64,
-    "use_spatial_transformer": True, "use_linear_in_transformer": True, "context_dim": 2048,
-    "adm_in_channels": 2816, "num_classes": "sequential", "legacy": False, "use_temporal_attention": False,
-    "num_heads": -1,
-}  # fmt: skip
 FEATURES, HIDDEN = 1280, 1664  # of ViT-bigG
 
 

@@ -38,3 +38,8 @@ def put(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     """Give the model these weights."""
     for name, value in model.named_parameters():
         value.copy_(state[name])
+
+
+def lasting(seconds: float) -> str:
+    """In minutes, from an hour and a half on in hours."""
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

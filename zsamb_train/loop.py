@@ -25,7 +25,7 @@ from .batch import Batch, encode
 from .curves import Curves
 from .data.loader import Rows
 from .host import Host, attention
-from .learning import State, copy_of, follow, put, rate_at
+from .learning import State, copy_of, follow, lasting, put, rate_at
 from .patches import with_images
 from .probe import Probe
 from .recipe import Recipe, draw, errors, log_snr_of, noised, weights
@@ -252,7 +252,3 @@ class Trainer:
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values) if values else math.nan
-
-
-def lasting(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

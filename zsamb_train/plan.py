@@ -18,6 +18,7 @@ from zsamb_core.layers import Layer
 from .adapter import StyleAdapter, new_projector, shapes_of
 from .host import DEMO, compute_again, empty_unet
 from .layers import chosen_layers, numbers_of
+from .learning import lasting
 from .patches import with_images
 
 GIB = 2**30
@@ -158,7 +159,3 @@ def one_step(
     with counter:
         loss.backward()
     step.backward += counter.get_total_flops()
-
-
-def lasting(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
